@@ -1,0 +1,83 @@
+"""The only module that knows boto3: makes clients, and says what their errors mean for us.
+
+Importing it takes longer than everything else in gpumon together, which is why it is imported where a client is first
+needed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    NoCredentialsError,
+    ParamValidationError,
+    PartialCredentialsError,
+)
+
+from gpumon import __version__
+from gpumon.errors import DeliveryError, RefusedError
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudwatch import CloudWatchClient
+
+CONNECT_TIMEOUT_SECONDS = 5
+READ_TIMEOUT_SECONDS = 10
+ATTEMPTS = 3  # botocore's standard mode waits up to a second, then up to two, between them
+
+AWS_ERRORS = (BotoCoreError, ClientError)
+CREDENTIAL_ERRORS = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError)
+
+# What CloudWatch answers (always for the whole request) when sending the same again cannot help.
+_REFUSED_CODES = frozenset(
+    {
+        "InvalidParameterCombination",
+        "InvalidParameterCombinationException",
+        "InvalidParameterValue",
+        "InvalidParameterValueException",
+        "MissingParameter",
+        "MissingRequiredParameter",
+        "MissingRequiredParameterException",
+        "RequestEntityTooLarge",
+        "ValidationError",
+        "ValidationException",
+    }
+)
+
+
+def make_cloudwatch_client(region: str) -> CloudWatchClient:
+    """Return a CloudWatch client whose calls end within seconds, whatever the network does."""
+    config = Config(
+        connect_timeout=CONNECT_TIMEOUT_SECONDS,
+        read_timeout=READ_TIMEOUT_SECONDS,
+        retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+        user_agent_extra=f"gpumon/{__version__}",
+    )
+    # A session of its own: boto3's default one would remember for ever that there were no credentials at boot.
+    return boto3.session.Session().client("cloudwatch", region_name=region, config=config)
+
+
+def credentials_source() -> str | None:
+    """Return where boto3 finds credentials (``iam-role``, ``env``, ...), or None if it finds none."""
+    credentials = boto3.session.Session().get_credentials()
+    return None if credentials is None else str(credentials.method)
+
+
+def delivery_error(error: Exception) -> DeliveryError:
+    """Say what an AWS error means: `RefusedError` if sending the same again is useless, else `DeliveryError`."""
+    if isinstance(error, ParamValidationError):
+        return RefusedError(f"Report this as an error of gpumon: botocore refuses the request ({error}).")
+    if isinstance(error, ClientError):
+        code = error.response.get("Error", {}).get("Code", "")
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        if code in _REFUSED_CODES or status == 413:
+            return RefusedError(f"Report this as an error of gpumon: CloudWatch refuses the request ({error}).")
+        if status in {401, 403}:
+            return DeliveryError(f"Allow cloudwatch:PutMetricData in the role of this instance: {error}.")
+    if isinstance(error, CREDENTIAL_ERRORS):
+        return DeliveryError(f"Give this instance a role that allows cloudwatch:PutMetricData: {error}.")
+    return DeliveryError(f"Check the way from this instance to CloudWatch: {error}.")

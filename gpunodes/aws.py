@@ -1,0 +1,71 @@
+"""boto3 clients for a target, and the one translation of their errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+import boto3
+import botocore.exceptions
+from botocore.config import Config
+
+from gpunodes.errors import AwsError, PreflightError
+from gpunodes.target import Target
+
+_CONFIG = Config(retries={"mode": "standard", "total_max_attempts": 5}, connect_timeout=5, read_timeout=30)
+_CREDENTIAL_CODES = frozenset({"AuthFailure", "ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId",
+    "RequestExpired", "UnrecognizedClientException"})  # fmt: skip
+
+
+class Clients:
+    """One lazily made client per service."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._session = boto3.Session(region_name=target.region, **target.credentials)
+
+    def _client(self, service: str) -> Any:
+        return self._session.client(service, endpoint_url=self._target.endpoint_url, config=_CONFIG)  # type: ignore[call-overload]
+
+    @cached_property
+    def ec2(self) -> Any:
+        """EC2."""
+        return self._client("ec2")
+
+    @cached_property
+    def ssm(self) -> Any:
+        """Systems Manager, for public parameters."""
+        return self._client("ssm")
+
+    @cached_property
+    def cloudwatch(self) -> Any:
+        """CloudWatch."""
+        return self._client("cloudwatch")
+
+
+@contextmanager
+def aws_errors(doing: str) -> Iterator[None]:
+    """Turn boto3's errors into one sentence.
+
+    Args:
+        doing: what was attempted, e.g. "looking up the image".
+
+    Raises:
+        PreflightError: the credentials are missing or no longer valid.
+        AwsError: anything else.
+    """
+    try:
+        yield
+    except botocore.exceptions.NoCredentialsError as error:
+        raise PreflightError(
+            "No AWS credentials were found; set AWS_PROFILE or log in, or run with --offline."
+        ) from error
+    except botocore.exceptions.ClientError as error:
+        code, message = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
+        if code in _CREDENTIAL_CODES:
+            raise PreflightError(f"AWS does not accept the credentials ({code}); log in again and repeat.") from error
+        raise AwsError(f"AWS refused while {doing} ({code}: {message}); see to that and repeat.") from error
+    except botocore.exceptions.BotoCoreError as error:
+        raise AwsError(f"AWS did not answer while {doing} ({error}); check the network and repeat.") from error

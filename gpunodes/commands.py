@@ -1,0 +1,109 @@
+"""The one place of gpunodes that starts processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from gpunodes.errors import ToolError
+
+_GRACE_SECONDS = 90.0  # Packer and Terraform finish the API call at hand and remove what they made
+_LAST_LINES = 4000
+
+
+def run(argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> str:
+    """Run a short program and return its standard output.
+
+    Raises:
+        ToolError: it is not installed or exited with another status than 0; the message ends with its last line.
+    """
+    try:
+        done = subprocess.run(
+            list(argv),
+            env={**os.environ, **env} if env else None,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise ToolError(f"`{argv[0]}` is not installed; run scripts/bootstrap.") from error
+    if done.returncode != 0:
+        raise ToolError(f"`{argv[0]}` failed: {_last_line(done.stdout + done.stderr)}")
+    return done.stdout
+
+
+def follow(
+    argv: Sequence[str],
+    *,
+    log: Path,
+    env: Mapping[str, str],
+    cwd: Path | None = None,
+    on_line: Callable[[str], None] | None = None,
+) -> int:
+    """Run a long program, its output line by line into `log` and to `on_line`; return its exit status.
+
+    It runs in a session of its own: Ctrl-C at the terminal reaches this process alone, which passes it on once and then
+    waits for the program to clean up.
+
+    Args:
+        argv: program and arguments.
+        log: appended to.
+        env: added to this process's environment.
+        cwd: working directory.
+        on_line: told each line without its end.
+
+    Raises:
+        ToolError: it is not installed.
+        BaseException: whatever interrupted the wait, after the program has ended.
+    """
+    try:
+        process = subprocess.Popen(
+            list(argv),
+            env={**os.environ, **env},
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+    except FileNotFoundError as error:
+        raise ToolError(f"`{argv[0]}` is not installed; run scripts/bootstrap.") from error
+    with log.open("a") as written:
+        try:
+            _pump(process, written.write, on_line)
+        except BaseException:
+            _end(process, written.write)
+            raise
+    return process.wait()
+
+
+def _pump(
+    process: subprocess.Popen[str], write: Callable[[str], object], on_line: Callable[[str], None] | None
+) -> None:
+    for line in process.stdout or ():
+        write(line)
+        if on_line is not None:
+            on_line(line.rstrip("\n"))
+
+
+def _end(process: subprocess.Popen[str], write: Callable[[str], object]) -> None:
+    """Interrupt a program once and let it clean up; what it prints meanwhile goes to its log."""
+    process.terminate() if process.poll() is not None else process.send_signal(2)
+    try:
+        rest, _ = process.communicate(timeout=_GRACE_SECONDS)
+        write(rest or "")
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _last_line(output: str) -> str:
+    lines = [line.strip() for line in output[-_LAST_LINES:].splitlines() if line.strip()]
+    return lines[-1] if lines else "it printed nothing"

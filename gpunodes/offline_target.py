@@ -1,0 +1,100 @@
+"""The offline cloud as a target: the only module that knows localaws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from gpunodes.errors import GpunodesError, PreflightError
+from gpunodes.target import Target
+from localaws import base_image, cloud
+from localaws.errors import AlreadyUpError, LocalAwsError, NotUpError
+from localaws.layout import REGION, SUBNET_CIDR, Layout
+
+
+def offline_target(say: Callable[[str], None]) -> Target:
+    """The offline cloud of this machine, started where it is not up.
+
+    Args:
+        say: told what takes longer.
+
+    Raises:
+        PreflightError: it cannot run here.
+        GpunodesError: a part did not start.
+    """
+    with _translated():
+        layout = Layout.from_environment()
+        try:
+            facts = cloud.facts(layout)
+        except NotUpError:
+            say("starting the offline cloud")
+            facts = cloud.up(layout, say)
+    variables = cloud.environment(facts)
+    return Target(
+        name="offline",
+        region=REGION,
+        ssh_username=base_image.SSH_USER,
+        root_device_name="/dev/xvda",
+        root_volume_size_gib=8,
+        environment=variables,
+        endpoint_url=facts.endpoint_url,
+        credentials={
+            "aws_access_key_id": variables["AWS_ACCESS_KEY_ID"],
+            "aws_secret_access_key": variables["AWS_SECRET_ACCESS_KEY"],
+        },
+        source_ami=facts.base_image_id,
+        subnet_id=facts.subnet_id,
+        ssh_interface="private_ip",
+        ssh_source_cidr=SUBNET_CIDR,
+        agent_base_url=facts.downloads_url,
+        agent_key_fingerprint=facts.downloads_key_fingerprint,
+        packer_variables={
+            "ec2_endpoint": facts.endpoint_url,
+            "skip_region_validation": "true",
+            "skip_metadata_api_check": "true",
+            "skip_credential_validation": "true",
+            "skip_snapshot_tags": "true",
+        },
+        terraform_variables={
+            "skip_credentials_validation": "true",
+            "skip_requesting_account_id": "true",
+            "skip_metadata_api_check": "true",
+        },
+        datapoint_patience_seconds=90.0,
+    )
+
+
+def up(say: Callable[[str], None]) -> list[tuple[str, str]]:
+    """Start the offline cloud; return its parts and where each is."""
+    with _translated():
+        return cloud.up(Layout.from_environment(), say).parts()
+
+
+def down() -> bool:
+    """Stop the offline cloud and remove everything but its cache; False where it was not up."""
+    with _translated():
+        return cloud.down(Layout.from_environment())
+
+
+def status() -> tuple[list[tuple[str, str]], list[dict[str, str]]]:
+    """The parts of the cloud that is up, and a row for each instance."""
+    with _translated():
+        layout = Layout.from_environment()
+        return cloud.facts(layout).parts(), cloud.machines(layout)
+
+
+def environment() -> dict[str, str]:
+    """Variables that lead any AWS client to the offline cloud."""
+    with _translated():
+        return cloud.environment(cloud.facts(Layout.from_environment()))
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (AlreadyUpError, NotUpError) as error:
+        raise PreflightError(str(error)) from error
+    except LocalAwsError as error:
+        kind = PreflightError if error.exit_code == PreflightError.exit_code else GpunodesError
+        raise kind(str(error)) from error

@@ -1,0 +1,77 @@
+"""What an image is made of, and the fingerprint of that: equal fingerprints mean equal inputs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import hcl2
+
+from gpunodes.settings import REPOSITORY
+from gpunodes.target import Target
+from gpunodes.wheelhouse import Wheelhouse
+
+TEMPLATE_FOLDER = REPOSITORY / "packer"
+PROVISION_FOLDER = REPOSITORY / "scripts" / "provision"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The inputs of a bake.
+
+    Attributes:
+        source_ami: the base image.
+        wheelhouse_digest: gpumon and what it needs.
+        template_digest: the Packer template, parsed: comments and layout do not count.
+        files_digest: provisioning scripts and the files that go into the image.
+        agent_key_fingerprint: who may have signed the CloudWatch agent.
+    """
+
+    source_ami: str
+    wheelhouse_digest: str
+    template_digest: str
+    files_digest: str
+    agent_key_fingerprint: str
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex digest over all inputs."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+def read(target: Target, source_ami: str, wheelhouse: Wheelhouse) -> Recipe:
+    """The recipe of this checkout for a target."""
+    return Recipe(
+        source_ami=source_ami,
+        wheelhouse_digest=wheelhouse.digest,
+        template_digest=template_digest(TEMPLATE_FOLDER),
+        files_digest=_files_digest(PROVISION_FOLDER, TEMPLATE_FOLDER / "rootfs"),
+        agent_key_fingerprint=target.agent_key_fingerprint,
+    )
+
+
+def template_digest(folder: Path) -> str:
+    """Digest of a folder's HCL as python-hcl2 parses it."""
+    parsed: dict[str, Any] = {path.name: hcl2.loads(path.read_text()) for path in sorted(folder.glob("*.pkr.hcl"))}
+    return hashlib.sha256(json.dumps(_without_comments(parsed), sort_keys=True).encode()).hexdigest()
+
+
+def _without_comments(node: Any) -> Any:
+    """Parsed HCL without what python-hcl2 adds about the source: comments and line numbers."""
+    if isinstance(node, dict):
+        return {key: _without_comments(child) for key, child in node.items() if not key.startswith("__")}
+    if isinstance(node, list):
+        return [_without_comments(child) for child in node]
+    return node
+
+
+def _files_digest(*folders: Path) -> str:
+    digest = hashlib.sha256()
+    for folder in folders:
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            digest.update(f"{folder.name}/{path.relative_to(folder)}\0".encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()

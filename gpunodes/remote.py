@@ -1,0 +1,98 @@
+"""An instance over SSH (Fabric)."""
+
+from __future__ import annotations
+
+import io
+import shlex
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import fabric
+import invoke.exceptions
+import paramiko
+
+from gpunodes.errors import ToolError
+
+_CONNECT_SECONDS = 5
+_POLL_SECONDS = 0.2
+_COMMAND_SECONDS = 120
+
+
+class Remote:
+    """One instance, with the key of the run and nothing of the operator's own SSH configuration."""
+
+    def __init__(self, host: str, user: str, private_key: Path, proxy_command: str = "") -> None:
+        """Make a connection, closed as yet.
+
+        Args:
+            host: address or name.
+            user: to log in as.
+            private_key: file of the run's key.
+            proxy_command: program whose input and output are the connection; empty for plain TCP.
+        """
+        self.host = host
+        configuration = fabric.Config(overrides={"load_ssh_configs": False}, ssh_config=paramiko.SSHConfig())
+        self._connection = fabric.Connection(
+            host,
+            user=user,
+            gateway=proxy_command or None,
+            config=configuration,
+            connect_timeout=_CONNECT_SECONDS,
+            connect_kwargs={"key_filename": str(private_key), "allow_agent": False, "look_for_keys": False},
+        )
+
+    def connect(self, patience_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """Wait until the instance lets us in.
+
+        Raises:
+            ToolError: it does not within `patience_seconds`.
+        """
+        deadline = clock() + patience_seconds
+        while True:
+            try:
+                self._connection.open()
+            except (TimeoutError, OSError, EOFError, paramiko.SSHException) as error:
+                self._connection.close()
+                if clock() > deadline:
+                    raise ToolError(
+                        f"The instance at {self.host} did not let us in by SSH within {patience_seconds:.0f} s"
+                        f" ({error}); look at its console output."
+                    ) from error
+                time.sleep(_POLL_SECONDS)
+            else:
+                return
+
+    def run(self, command: str) -> str:
+        """Run a shell command and return what it printed.
+
+        Raises:
+            ToolError: it exited with another status than 0, or the connection broke.
+        """
+        result = self._run(command)
+        if not result.ok:
+            lines = (result.stderr + result.stdout).strip().splitlines() or ["it printed nothing"]
+            raise ToolError(f"On the instance, `{command}` failed: {lines[-1]}")
+        return str(result.stdout)
+
+    def succeeds(self, command: str) -> bool:
+        """Whether a shell command exits with status 0."""
+        return bool(self._run(command).ok)
+
+    def write(self, path: str, content: str) -> None:
+        """Write a file; whole or not at all."""
+        try:
+            self._connection.put(io.StringIO(content), f"{path}.unfinished")
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            raise ToolError(f"Writing {path} on the instance failed ({error}); try again.") from error
+        self.run(f"mv {shlex.quote(path)}.unfinished {shlex.quote(path)}")
+
+    def close(self) -> None:
+        """End the connection."""
+        self._connection.close()
+
+    def _run(self, command: str) -> invoke.Result:
+        try:
+            return self._connection.run(command, hide=True, warn=True, in_stream=False, timeout=_COMMAND_SECONDS)
+        except (OSError, EOFError, paramiko.SSHException, invoke.exceptions.CommandTimedOut) as error:
+            raise ToolError(f"The connection to the instance at {self.host} broke ({error}); try again.") from error

@@ -1,0 +1,110 @@
+"""What a command prints at its end: a summary for people on standard error, or one JSON document on standard output."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from gpunodes.bake import Baked
+from gpunodes.destroy import Destroyed
+from gpunodes.proof import Verdict
+from gpunodes.steps import Timing
+
+
+def console() -> Console:
+    """Where people read."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on standard output."""
+    print(json.dumps(document, indent=2, default=str))  # noqa: T201 - standard output is the interface
+
+
+def baked_document(baked: Baked) -> dict[str, Any]:
+    """`build-ami --json`."""
+    return {"result": "baked", **asdict(baked)}
+
+
+def verdict_document(verdict: Verdict) -> dict[str, Any]:
+    """`test-instance --json`."""
+    return asdict(verdict)
+
+
+def destroyed_document(destroyed: Destroyed) -> dict[str, Any]:
+    """`destroy --json`."""
+    return {"result": "destroyed", **asdict(destroyed)}
+
+
+def print_baked(baked: Baked) -> None:
+    """Which image, from what, where the evidence lies."""
+    out = console()
+    out.print()
+    out.print(Text.assemble(("baked  ", "bold green"), (baked.ami_id, "bold"), f"  {baked.name}"))
+    _facts(
+        out,
+        [
+            ("base image", baked.source_ami),
+            ("gpumon", baked.gpumon_version),
+            ("fingerprint", baked.fingerprint[:16]),
+            ("evidence", str(baked.evidence)),
+            ("took", _seconds(baked.timings)),
+        ],
+    )
+    for note in baked.notes:
+        out.print(Text(f"  note: {note}", style="yellow"))
+
+
+def print_verdict(verdict: Verdict) -> None:
+    """Passed or failed first, then every check with what was seen."""
+    out = console()
+    passed = verdict.result == "passed"
+    colour = "green" if passed else "red"
+    out.print()
+    out.print(
+        Text.assemble(
+            (f"{verdict.result}  ", f"bold {colour}"), (verdict.ami_id, "bold"), f"  on {verdict.instance_type}"
+        )
+    )
+    table = Table(box=None, show_header=False, padding=(0, 1, 0, 1))
+    for check in verdict.checks:
+        mark = ("✓", "green") if check.passed else ("✗", "red")
+        table.add_row(Text.assemble(mark), check.name, Text(check.reason, style="dim" if check.passed else "red"))
+    out.print(table)
+    state = "still running, remove it with `invoke destroy`" if verdict.kept else "destroyed"
+    _facts(
+        out,
+        [
+            ("instance", f"{verdict.instance_id}, {state}"),
+            ("evidence", str(verdict.evidence)),
+            ("took", _seconds(verdict.timings)),
+        ],
+    )
+
+
+def print_destroyed(destroyed: Destroyed) -> None:
+    """Which runs."""
+    text = ", ".join(destroyed.run_ids) if destroyed.run_ids else "nothing was left"
+    console().print(Text.assemble(("destroyed  ", "bold green"), text))
+
+
+def print_parts(parts: list[tuple[str, str]], machines: list[dict[str, str]]) -> None:
+    """One line for each part of the offline cloud, then one for each instance."""
+    out = console()
+    _facts(out, parts)
+    for machine in machines:
+        out.print("  " + "  ".join(str(value) for value in machine.values()), markup=False)
+
+
+def _facts(out: Console, facts: list[tuple[str, str]]) -> None:
+    for name, value in facts:
+        out.print(Text.assemble((f"  {name:<18}", "dim"), value))
+
+
+def _seconds(timings: list[Timing]) -> str:
+    return f"{sum(timing.seconds for timing in timings):.1f} s"

@@ -1,0 +1,60 @@
+"""A run: its id, and the folder that keeps its logs and its evidence."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from gpunodes.errors import PreflightError
+from gpunodes.settings import Settings
+
+TAG_RUN_ID = "gpunodes:run-id"
+TAG_STATE = "gpunodes:state"
+_NEEDED_BYTES = 2 * 2**30
+
+
+@dataclass(frozen=True)
+class Run:
+    """One execution of a task.
+
+    Attributes:
+        run_id: on every resource that the run makes.
+        folder: logs and evidence of the run.
+    """
+
+    run_id: str
+    folder: Path
+
+    def write_json(self, name: str, document: Any) -> Path:
+        """Keep a document in the run's folder."""
+        path = self.folder / name
+        path.write_text(json.dumps(document, indent=2, default=str) + "\n")
+        return path
+
+
+def start(settings: Settings, now: datetime | None = None) -> Run:
+    """Begin a run with a folder of its own.
+
+    Raises:
+        PreflightError: less than 2 GiB of disk are free.
+    """
+    settings.work_folder.mkdir(parents=True, exist_ok=True)
+    free_bytes = shutil.disk_usage(settings.work_folder).free
+    if free_bytes < _NEEDED_BYTES:
+        raise PreflightError(
+            f"{settings.work_folder} has {free_bytes / 2**30:.1f} GiB free and a run needs 2 GiB; make room there."
+        )
+    run_id = f"{now or datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    folder = settings.runs_folder / run_id
+    folder.mkdir(parents=True)
+    return Run(run_id, folder)
+
+
+def tags(run: Run, **more: str) -> dict[str, str]:
+    """Tags for everything that a run makes."""
+    return {"gpunodes": "true", TAG_RUN_ID: run.run_id, **more}

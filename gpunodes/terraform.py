@@ -1,0 +1,161 @@
+"""Terraform: which one is installed, where its providers come from, and one stack's life."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gpunodes import commands
+from gpunodes.errors import PreflightError, ToolError
+
+OLDEST = (1, 7, 0)
+_MIRROR_PARENTS = (
+    Path("~/.terraform.d/plugins"),
+    Path("/usr/local/share/terraform/plugins"),
+    Path("/usr/share/terraform/plugins"),
+)
+_REGISTRY = "registry.terraform.io"
+
+
+def version() -> tuple[int, ...]:
+    """The installed Terraform's version.
+
+    Raises:
+        PreflightError: there is none, or it is older than 1.7.
+    """
+    wanted = ".".join(str(part) for part in OLDEST)
+    if shutil.which("terraform") is None:
+        raise PreflightError(f"Terraform is not installed; run scripts/bootstrap, or put {wanted} or newer on PATH.")
+    output = commands.run(["terraform", "version"], env={"CHECKPOINT_DISABLE": "1"})
+    found = re.search(r"Terraform v(\d+)\.(\d+)\.(\d+)", output)
+    if found is None:
+        raise PreflightError(f"`terraform` on PATH is not Terraform; put Terraform {wanted} or newer first on PATH.")
+    installed = tuple(int(part) for part in found.groups())
+    if installed < OLDEST:
+        have = ".".join(str(part) for part in installed)
+        raise PreflightError(f"Terraform {have} is too old; run scripts/bootstrap, or install {wanted} or newer.")
+    return installed
+
+
+def find_mirror(parents: Iterable[Path] = _MIRROR_PARENTS, opt: Path = Path("/opt")) -> Path | None:
+    """A folder with providers as a filesystem mirror, or None: then they come from the registry."""
+    folders = [parent.expanduser() for parent in parents]
+    folders += sorted(opt.iterdir()) if opt.is_dir() else []
+    return next((folder for folder in folders if (folder / _REGISTRY).is_dir()), None)
+
+
+def cli_environment(
+    folder: Path, environment: Mapping[str, str] = os.environ, mirror: Callable[[], Path | None] = find_mirror
+) -> dict[str, str]:
+    """Variables with which Terraform finds its providers and asks nothing.
+
+    A CLI configuration of the user's own is left alone; one that is named but does not exist would be a warning on each
+    run, so it is replaced by ours.
+
+    Args:
+        folder: gets our CLI configuration.
+        environment: the process's.
+        mirror: looks for a filesystem mirror.
+    """
+    variables = {"TF_IN_AUTOMATION": "1", "TF_INPUT": "0", "CHECKPOINT_DISABLE": "1", "NO_COLOR": "1"}
+    named = environment.get("TF_CLI_CONFIG_FILE", "")
+    if named and Path(named).exists():
+        return variables
+    found = mirror()
+    plugin_cache = folder / "plugin-cache"
+    plugin_cache.mkdir(parents=True, exist_ok=True)
+    configuration = folder / "terraform.rc"
+    configuration.write_text(_cli_configuration(found, plugin_cache))
+    return {**variables, "TF_CLI_CONFIG_FILE": str(configuration)}
+
+
+def _cli_configuration(mirror: Path | None, plugin_cache: Path) -> str:
+    if mirror is None:
+        return f'plugin_cache_dir = "{plugin_cache}"\n'
+    source = f"{_REGISTRY}/*/*"
+    return (
+        "provider_installation {\n"
+        f'  filesystem_mirror {{\n    path    = "{mirror}"\n    include = ["{source}"]\n  }}\n'
+        f'  direct {{\n    exclude = ["{source}"]\n  }}\n'
+        "}\n"
+    )
+
+
+@dataclass(frozen=True)
+class Stack:
+    """One stack with a state of its own.
+
+    Attributes:
+        source: folder of the stack's files.
+        folder: of the run; gets the state, the variables and Terraform's data.
+        environment: of the target, plus `cli_environment`.
+        on_step: told what Terraform is doing.
+    """
+
+    source: Path
+    folder: Path
+    environment: Mapping[str, str]
+    on_step: Callable[[str], None]
+
+    @property
+    def state(self) -> Path:
+        """The state file; absent before the first apply."""
+        return self.folder / "terraform.tfstate"
+
+    def apply(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """Make the stack; returns its outputs.
+
+        Raises:
+            ToolError: Terraform failed; what it made is in the state, so `destroy` finds it.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._variables_file.write_text(json.dumps(dict(variables), indent=2))
+        self._terraform("init", f"-backend-config=path={self.state}")
+        self._terraform("apply", "-auto-approve", f"-var-file={self._variables_file}")
+        state = json.loads(self.state.read_text())
+        return {name: output["value"] for name, output in state["outputs"].items()}
+
+    def destroy(self) -> None:
+        """Destroy all that the state holds; nothing to do where nothing was applied.
+
+        Raises:
+            ToolError: Terraform failed.
+        """
+        if not self.state.exists():
+            return
+        self._terraform("destroy", "-auto-approve", f"-var-file={self._variables_file}")
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing that was made is left."""
+        return not self.state.exists() or not json.loads(self.state.read_text()).get("resources")
+
+    @property
+    def _variables_file(self) -> Path:
+        return self.folder / "run.tfvars.json"
+
+    def _terraform(self, command: str, *arguments: str) -> None:
+        log = self.folder / "terraform.log"
+        errors: list[str] = []
+
+        def note(line: str) -> None:
+            if found := re.search(r"Error: (.+)", line):
+                errors.append(found.group(1).strip(" ╷│╵"))
+            elif ": " in line and line[:1].islower():
+                self.on_step(line.split(" [", maxsplit=1)[0])
+
+        status = commands.follow(
+            ["terraform", f"-chdir={self.source}", command, "-input=false", "-no-color", *arguments],
+            log=log,
+            env={**self.environment, "TF_DATA_DIR": str(self.folder / ".terraform")},
+            on_line=note,
+        )
+        if status != 0:
+            reason = errors[0] if errors else f"exit status {status}"
+            raise ToolError(f"`terraform {command}` failed: {reason.rstrip('.')}; all that it printed is in {log}.")

@@ -1,0 +1,77 @@
+"""gpumon and all that it needs as wheels with hashes: built beforehand, so that the bake installs from no index."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import tomllib
+
+from gpunodes import commands
+from gpunodes.settings import REPOSITORY
+
+_OLDEST_PYTHON = "3.10"  # Ubuntu 22.04's, the oldest that gpumon supports
+
+
+@dataclass(frozen=True)
+class Wheelhouse:
+    """A folder of wheels.
+
+    Attributes:
+        folder: the wheels and `requirements.txt` with the hash of each.
+        digest: of all that the wheels are made of.
+        gpumon_version: of the gpumon wheel in it.
+    """
+
+    folder: Path
+    digest: str
+    gpumon_version: str
+
+
+def ensure(cache: Path, repository: Path = REPOSITORY) -> Wheelhouse:
+    """Build the wheelhouse unless the same one is there.
+
+    Args:
+        cache: folder for wheelhouses.
+        repository: the checkout.
+
+    Raises:
+        ToolError: the wheel cannot be built or the package index not be reached.
+    """
+    digest = _digest(repository)
+    version = tomllib.loads((repository / "pyproject.toml").read_text())["project"]["version"]
+    folder = cache / f"wheelhouse-{digest[:16]}"
+    if not folder.is_dir():
+        unfinished = folder.with_suffix(".unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        _build(unfinished, repository)
+        unfinished.rename(folder)
+    return Wheelhouse(folder, digest, version)
+
+
+def _build(folder: Path, repository: Path) -> None:
+    """Build with the locked build backend (no isolation: nothing unlocked is fetched), then fetch what is locked."""
+    lock = repository / "requirements" / "gpumon.txt"
+    commands.run([sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(repository)])
+    wheel = next(folder.glob("gpumon-*.whl"))
+    commands.run(
+        [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--require-hashes",
+            "--only-binary=:all:", "--implementation=py", "--abi=none", "--platform=any",
+            f"--python-version={_OLDEST_PYTHON}", f"--dest={folder}", f"--requirement={lock}"]
+    )  # fmt: skip
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    line = f"gpumon=={wheel.name.split('-')[1]} --hash=sha256:{digest}\n"
+    (folder / "requirements.txt").write_text(lock.read_text() + line)
+
+
+def _digest(repository: Path) -> str:
+    sources = [repository / "pyproject.toml", repository / "LICENSE", repository / "requirements" / "gpumon.txt"]
+    sources += sorted(path for path in (repository / "gpumon").rglob("*") if path.is_file() and path.suffix != ".pyc")
+    digest = hashlib.sha256()
+    for path in sources:
+        digest.update(f"{path.relative_to(repository)}\0".encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()

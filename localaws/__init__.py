@@ -1,0 +1,1 @@
+"""AWS on one Linux machine: moto's API in front of instances that really boot."""

@@ -1,0 +1,98 @@
+"""moto's API server, with an ear on EC2 calls that ask a machine for something that `Describe*` does not show."""
+
+from __future__ import annotations
+
+import io
+import os
+import queue
+import socket
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
+
+_LARGEST_EC2_FORM_BYTES = 1_000_000
+_WSGIApp = Callable[[dict[str, Any], Any], Iterable[bytes]]
+
+
+@dataclass(frozen=True)
+class Ec2Call:
+    """An EC2 request that was answered with success and changed something.
+
+    Attributes:
+        action: as in the EC2 API reference, e.g. RebootInstances.
+        parameters: the request's form, e.g. {"InstanceId.1": "i-..."}.
+    """
+
+    action: str
+    parameters: dict[str, str]
+
+
+def load_moto(amis_file: Path) -> _WSGIApp:
+    """Import moto's server application, set up before it is imported, as moto demands.
+
+    Args:
+        amis_file: JSON list of the images that exist from the start, in the format of MOTO_AMIS_PATH.
+    """
+    os.environ["MOTO_AMIS_PATH"] = str(amis_file)
+    os.environ["MOTO_IAM_LOAD_MANAGED_POLICIES"] = "true"
+    from moto.server import DomainDispatcherApplication, create_backend_app  # noqa: PLC0415 - see above
+
+    application: _WSGIApp = DomainDispatcherApplication(create_backend_app)
+    return application
+
+
+class ObservedApi:
+    """A WSGI application that passes everything to moto and puts successful EC2 changes on a queue."""
+
+    def __init__(self, moto: _WSGIApp) -> None:
+        self._moto = moto
+        self.calls: queue.SimpleQueue[Ec2Call] = queue.SimpleQueue()
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Serve one request (PEP 3333)."""
+        form = _ec2_form(environ)
+        action = form.get("Action", "")
+        statuses: list[str] = []
+
+        def note_status(status: str, *rest: Any) -> Any:
+            statuses.append(status)
+            return start_response(status, *rest)
+
+        response = self._moto(environ, note_status)
+        if action and not action.startswith("Describe") and statuses[-1:] == ["200 OK"]:
+            self.calls.put(Ec2Call(action, form))
+        return response
+
+
+def serve(application: ObservedApi, listener: socket.socket) -> BaseWSGIServer:
+    """A threaded HTTP server on a socket that listens already; the caller runs `serve_forever`."""
+    host, port = listener.getsockname()[:2]
+    return make_server(
+        host, port, application, threaded=True, fd=listener.fileno(), request_handler=_QuietRequestHandler
+    )
+
+
+class _QuietRequestHandler(WSGIRequestHandler):
+    """Keeps connections open between requests, and the log for what went wrong."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Say nothing: every poll of Terraform would be a line."""
+
+
+def _ec2_form(environ: dict[str, Any]) -> dict[str, str]:
+    """The parameters of an EC2 request; empty for every other service. Leaves the body readable for moto."""
+    content_type = environ.get("CONTENT_TYPE", "")
+    length = int(environ.get("CONTENT_LENGTH") or 0)
+    if not content_type.startswith("application/x-www-form-urlencoded") or length > _LARGEST_EC2_FORM_BYTES:
+        return {}
+    if "/ec2/aws4_request" not in environ.get("HTTP_AUTHORIZATION", ""):
+        return {}
+    body = environ["wsgi.input"].read(length)
+    environ["wsgi.input"] = io.BytesIO(body)
+    return {name: values[0] for name, values in parse_qs(body.decode(errors="replace")).items()}

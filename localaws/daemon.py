@@ -1,0 +1,148 @@
+"""The process behind `offline.up`: API, metadata service, downloads, and the thread that keeps the machines in step."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+from datetime import UTC, datetime
+from typing import Any
+
+from localaws import api, base_image, cloud, metadata, network
+from localaws.aws import Account
+from localaws.cgroups import ControlGroups
+from localaws.commands import run
+from localaws.downloads import server as downloads
+from localaws.images import Image, ImageStore
+from localaws.instance_sync import InstanceSync
+from localaws.layout import (
+    DEFAULT_PORT,
+    DOWNLOADS_PORT,
+    METADATA_ADDRESS,
+    ROUTER_ADDRESS,
+    SUBNET_CIDR,
+    Layout,
+    port_from_environment,
+)
+
+_LOG = logging.getLogger("localaws")
+_LOOK_AROUND_SECONDS = 5.0  # machines that halt from inside are noticed that late; API calls at once
+
+
+def main() -> int:
+    """Serve until SIGTERM; the state folder comes from the environment, the mount namespace must be private."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    layout = Layout.from_environment()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    # Whatever nspawn and `ip netns` keep in /run belongs to this process alone and dies with it.
+    run(["mount", "-t", "tmpfs", "-o", "mode=755", "localaws", "/run"])
+    network.create_router()
+    try:
+        _serve(layout, stop)
+    finally:
+        network.delete_router()
+    return 0
+
+
+def _serve(layout: Layout, stop: threading.Event) -> None:
+    base_layers = base_image.ensure(layout.cache, _LOG.info)
+    base = Image(cloud.base_image_id(), tuple(base_layers))
+    observed = _start_api(layout, base)
+    endpoint = f"http://127.0.0.1:{port_from_environment()}"
+    account = Account(endpoint)
+    subnet_id = account.create_network(SUBNET_CIDR)
+    sync = InstanceSync(account, ImageStore(layout.images, base), layout.machines, ControlGroups(layout.control_group))
+    _start_metadata(account, sync)
+    fingerprint = downloads.build_tree(layout.cache / "downloads")
+    _run_server(downloads.serve(layout.cache / "downloads", network.listen_in_router(ROUTER_ADDRESS, DOWNLOADS_PORT)))
+    facts = cloud.Facts(
+        process_id=os.getpid(),
+        endpoint_url=endpoint,
+        base_image_id=base.image_id,
+        subnet_id=subnet_id,
+        downloads_url=f"http://{ROUTER_ADDRESS}:{DOWNLOADS_PORT}",
+        downloads_key_fingerprint=fingerprint,
+    )
+    _sync_until(stop, sync, observed, lambda: cloud.write_facts(layout, facts), layout)
+
+
+def _sync_until(
+    stop: threading.Event, sync: InstanceSync, observed: api.ObservedApi, ready: Any, layout: Layout
+) -> None:
+    """Reconcile on this, the main thread: machines die with the thread that started them."""
+    ready()
+    calls: list[api.Ec2Call] = []
+    try:
+        while not stop.is_set():
+            sync.reconcile(calls)
+            _write_machines(layout, sync)
+            calls = _next_calls(observed, stop)
+    finally:
+        sync.stop_all()
+
+
+def _next_calls(observed: api.ObservedApi, stop: threading.Event) -> list[api.Ec2Call]:
+    """Wait for a call, or for the next look around; take all that are there."""
+    try:
+        calls = [observed.calls.get(timeout=_LOOK_AROUND_SECONDS)]
+    except queue.Empty:
+        return []
+    while not stop.is_set():
+        try:
+            calls.append(observed.calls.get_nowait())
+        except queue.Empty:
+            break
+    return calls
+
+
+def _start_api(layout: Layout, base: Image) -> api.ObservedApi:
+    amis = layout.run / "amis.json"
+    amis.write_text(json.dumps([_base_ami(base.image_id)]))
+    observed = api.ObservedApi(api.load_moto(amis))
+    _run_server(api.serve(observed, socket.create_server(("127.0.0.1", port_from_environment()), backlog=128)))
+    _run_server(api.serve(observed, network.listen_in_router(ROUTER_ADDRESS, DEFAULT_PORT)))
+    return observed
+
+
+def _start_metadata(account: Account, sync: InstanceSync) -> None:
+    def tree_of(address: str) -> metadata.Tree | None:
+        instance = sync.instance_at(address)
+        return account.metadata_of(instance) if instance else None
+
+    _run_server(metadata.serve(network.listen_in_router(METADATA_ADDRESS, 80), tree_of))
+
+
+def _base_ami(image_id: str) -> dict[str, str]:
+    return {
+        "ami_id": image_id,
+        "name": f"debian-12-gpu-offline-{datetime.now(UTC):%Y%m%d}",
+        "description": "Debian 12 with a simulated NVIDIA driver (localaws)",
+        "owner_id": "136693071363",  # the account of Debian's own images
+        "architecture": "x86_64",
+        "virtualization_type": "hvm",
+        "hypervisor": "xen",
+        "root_device_name": "/dev/xvda",
+        "root_device_type": "ebs",
+        "public": True,  # type: ignore[dict-item]
+        "state": "available",
+    }
+
+
+def _run_server(server: Any) -> None:
+    threading.Thread(target=server.serve_forever, daemon=True, name=type(server).__name__).start()
+
+
+def _write_machines(layout: Layout, sync: InstanceSync) -> None:
+    cloud.write_json(layout.run / "machines.json", sync.machines())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,165 @@
+"""One systemd-nspawn container for each instance: its disk is an overlay of its image, its devices a simulated GPU state."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from localaws import network
+from localaws.cgroups import ControlGroups
+from localaws.commands import run, start
+from localaws.errors import CommandFailed, LocalAwsError
+from localaws.images import Image
+from localaws.simgpu.gpus import SimulatedGpus
+
+_SHUTDOWN_SECONDS = 20.0
+_OVERLAY_OPTIONS = "index=off,metacopy=off,redirect_dir=off"  # what a copy of the upper folder can carry on
+_HALT = signal.SIGRTMIN + 3  # tells the container's systemd to halt in good order; nspawn forwards it for SIGTERM
+
+
+@dataclass(frozen=True)
+class InstanceSpec:
+    """What the API says of an instance, as far as its machine needs it."""
+
+    instance_id: str
+    instance_type: str
+    private_address: str
+    mac_address: str
+
+
+@dataclass
+class Machine:
+    """An instance's machine: a folder with its disk, and a process while it runs.
+
+    Attributes:
+        spec: the instance.
+        image: what its disk was made from.
+        folder: `writes` (the disk's changes), `root` (mount point while running), `gpus`, `console.log`.
+        groups: control groups of this cloud's machines.
+    """
+
+    spec: InstanceSpec
+    image: Image
+    folder: Path
+    groups: ControlGroups
+    _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    @property
+    def writes(self) -> Path:
+        """The overlay's upper folder: all that the instance changed on its disk."""
+        return self.folder / "writes"
+
+    @property
+    def is_started(self) -> bool:
+        """Whether it was started and not stopped from outside since; it may have halted by itself."""
+        return self._process is not None
+
+    @property
+    def has_halted(self) -> bool:
+        """Whether it was started and its process ended by itself, as after `poweroff` inside."""
+        return self._process is not None and self._process.poll() is not None
+
+    def start(self) -> None:
+        """Mount the disk, connect the network, boot.
+
+        Raises:
+            CommandFailed: a mount or the network could not be made.
+        """
+        for name in ("writes", "work", "root"):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        (self.folder / "writes").chmod(0o755)
+        self._install_gpus()
+        self._mount()
+        namespace = network.connect_instance(self.spec.instance_id, self.spec.private_address, self.spec.mac_address)
+        self._process = start(
+            self._nspawn(namespace),
+            log=self.folder / "console.log",
+            cgroup_files=self.groups.create(self.spec.instance_id),
+        )
+
+    def request_stop(self) -> None:
+        """Ask it to halt, as the power button does; `finish_stop` waits for it."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+
+    def finish_stop(self, patience_seconds: float = _SHUTDOWN_SECONDS) -> None:
+        """Wait for the halt, pull the plug if it takes too long, and give mounts and network back."""
+        if self._process is None:
+            return
+        try:
+            self._process.wait(patience_seconds)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+        for process_id in self.groups.process_ids(self.spec.instance_id):
+            _kill(process_id)
+        self.groups.remove(self.spec.instance_id)
+        network.disconnect_instance(self.spec.instance_id)
+        _unmount(self.folder / "root")
+
+    def stop(self) -> None:
+        """Halt it and wait."""
+        self.request_stop()
+        self.finish_stop()
+
+    def destroy(self) -> None:
+        """Stop it and delete its disk."""
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=False)
+
+    def _install_gpus(self) -> None:
+        gpus = self.folder / "gpus"
+        if not gpus.is_dir():
+            gpus.mkdir()
+            SimulatedGpus(gpus).install(self.spec.instance_type, self.spec.instance_id)
+
+    def _mount(self) -> None:
+        lower = ":".join(str(layer) for layer in self.image.layers)
+        places = f"lowerdir={lower},upperdir={self.writes},workdir={self.folder / 'work'}"
+        if len(places) > os.sysconf("SC_PAGE_SIZE") - 200:  # mount(2) takes one page of options
+            message = f"Image {self.image.image_id} has too many layers; bake again from the base image."
+            raise LocalAwsError(message)
+        run(["mount", "-t", "overlay", "-o", f"{places},{_OVERLAY_OPTIONS}", "overlay", str(self.folder / "root")])
+
+    def _nspawn(self, network_namespace: Path) -> list[str]:
+        return [
+            "systemd-nspawn",
+            "--quiet",
+            "--boot",
+            "--register=no",
+            "--keep-unit",
+            f"--directory={self.folder / 'root'}",
+            f"--machine={self.spec.instance_id}",
+            f"--network-namespace-path={network_namespace}",
+            f"--bind={self.folder / 'gpus'}:/run/simgpu",
+            "--resolv-conf=off",
+            "--timezone=off",
+            "--link-journal=no",
+            "--console=read-only",
+        ]
+
+
+def _unmount(path: Path) -> None:
+    """Unmount, with a little patience: a process that was just killed may still hold a file open."""
+    for attempt in range(50):
+        if not path.is_mount():
+            return
+        try:
+            run(["umount", str(path)])
+        except CommandFailed:
+            if attempt == 49:
+                raise
+            time.sleep(0.1)
+
+
+def _kill(process_id: int) -> None:
+    try:
+        os.kill(process_id, signal.SIGKILL)
+    except ProcessLookupError:
+        return  # it ended by itself meanwhile, which is what was wanted

@@ -1,0 +1,135 @@
+"""The instances' network: a router namespace with a bridge, one namespace for each instance, one link to this machine.
+
+The metadata address 169.254.169.254 exists in the router namespace only. This machine keeps its own (it may be an EC2
+instance itself); it reaches the subnet through the link `localaws0` and nothing else. The namespaces are bind mounts in
+the daemon's private mount namespace: when the daemon ends, however it ends, the kernel removes them all and the link
+with them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ipaddress
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from localaws.commands import run
+from localaws.errors import LocalAwsError
+from localaws.layout import HOST_ADDRESS, HOST_LINK, METADATA_ADDRESS, ROUTER_ADDRESS, SUBNET_CIDR
+
+ROUTER = "router"
+_BRIDGE = "instances"
+_CLONE_NEWNET = 0x40000000
+_NAMESPACES = Path("/run/netns")
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_PREFIX_LENGTH = ipaddress.ip_network(SUBNET_CIDR).prefixlen
+
+
+def create_router() -> None:
+    """Make the router namespace, its bridge and the link to this machine.
+
+    Raises:
+        CommandFailed: the link exists, or the kernel lacks bridges or namespaces.
+    """
+    run(["ip", "netns", "add", ROUTER])
+    _batch(
+        [
+            "link set lo up",
+            f"link add {_BRIDGE} type bridge forward_delay 0 stp_state 0",
+            f"address add {ROUTER_ADDRESS}/{_PREFIX_LENGTH} dev {_BRIDGE}",
+            f"address add {METADATA_ADDRESS}/32 dev {_BRIDGE}",
+            f"link set {_BRIDGE} up",
+        ],
+        namespace=ROUTER,
+    )
+    _batch([f"link add {HOST_LINK} type veth peer name host netns {ROUTER}"])
+    _batch([f"link set host master {_BRIDGE}", "link set host up"], namespace=ROUTER)
+    _batch([f"address add {HOST_ADDRESS}/{_PREFIX_LENGTH} dev {HOST_LINK}", f"link set {HOST_LINK} up"])
+
+
+def delete_router() -> None:
+    """Remove what `create_router` made; the link goes with its other end."""
+    run(["ip", "netns", "delete", ROUTER])
+
+
+def connect_instance(instance_id: str, address: str, mac_address: str) -> Path:
+    """Make an instance's namespace with `eth0` addressed as the API says, connected to the bridge.
+
+    Returns:
+        The file that `systemd-nspawn --network-namespace-path` takes.
+    """
+    run(["ip", "netns", "add", instance_id])
+    port = f"v{instance_id[-13:]}"  # interface names end after 15 characters
+    _batch([f"link add {port} type veth peer name eth0 netns {instance_id}"], namespace=ROUTER)
+    _batch([f"link set {port} master {_BRIDGE}", f"link set {port} up"], namespace=ROUTER)
+    _batch(
+        [
+            "link set lo up",
+            f"link set eth0 address {mac_address}",
+            f"address add {address}/{_PREFIX_LENGTH} dev eth0",
+            "link set eth0 up",
+            f"route add default via {ROUTER_ADDRESS}",
+        ],
+        namespace=instance_id,
+    )
+    return _NAMESPACES / instance_id
+
+
+def disconnect_instance(instance_id: str) -> None:
+    """Remove the instance's namespace and with it its link."""
+    if (_NAMESPACES / instance_id).exists():
+        run(["ip", "netns", "delete", instance_id])
+
+
+def on_subnet(address: str) -> bool:
+    """Whether an address is one that an instance here can have."""
+    return ipaddress.ip_address(address) in ipaddress.ip_network(SUBNET_CIDR)
+
+
+def listen_in_router(address: str, port: int) -> socket.socket:
+    """A TCP socket that listens in the router namespace, where only instances and this machine's link reach it."""
+    result: list[socket.socket] = []
+    failure: list[OSError] = []
+
+    def open_socket() -> None:
+        try:
+            with _inside(ROUTER):
+                result.append(socket.create_server((address, port), backlog=128))
+        except OSError as error:
+            failure.append(error)
+
+    # A namespace belongs to a thread: one of its own cannot leave the others in the wrong one.
+    thread = threading.Thread(target=open_socket, name="open-socket")
+    thread.start()
+    thread.join()
+    if failure:
+        raise LocalAwsError(f"Nothing can listen on {address}:{port} in the router namespace: {failure[0]}.")
+    return result[0]
+
+
+@contextmanager
+def _inside(namespace: str) -> Iterator[None]:
+    here = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    there = os.open(_NAMESPACES / namespace, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _enter(there)
+        yield
+        _enter(here)
+    finally:
+        os.close(there)
+        os.close(here)
+
+
+def _enter(namespace_descriptor: int) -> None:
+    if _LIBC.setns(namespace_descriptor, _CLONE_NEWNET) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def _batch(lines: list[str], *, namespace: str | None = None) -> None:
+    inside = ["-netns", namespace] if namespace else []
+    run(["ip", *inside, "-batch", "-"], input="\n".join(lines) + "\n")

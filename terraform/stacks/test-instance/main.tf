@@ -1,0 +1,22 @@
+# Endpoints and credentials come from the environment (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_PROFILE, ...), so that this
+# file is the same for an account and for the stand-in.
+provider "aws" {
+  region = var.region
+
+  default_tags {
+    tags = {
+      "gpunodes:project" = "gpunodes"
+      "gpunodes:run-id"  = var.run_id
+    }
+  }
+}
+
+module "instance" {
+  source = "../../modules/monitored-gpu"
+
+  name          = "gpunodes-${var.run_id}"
+  ami_id        = var.ami_id
+  instance_type = var.instance_type
+  subnet_id     = var.subnet_id
+  key_name      = var.key_name
+}

@@ -1,0 +1,96 @@
+#!/usr/bin/env bats
+# The real pip installs a small wheel of the test's own; systemctl and its kin are recorded.
+
+load shims
+
+setup() {
+  setup_shims
+  shim systemctl
+  shim systemd-analyze
+  shim journalctl
+  export WHEELHOUSE="$BATS_TEST_TMPDIR/wheelhouse" VENV_DIR="$BATS_TEST_TMPDIR/venv" UNIT_DIR="$BATS_TEST_TMPDIR/units"
+  export EXPECTED_GPUMON_VERSION=9.8.7
+  mkdir -p "$WHEELHOUSE" "$UNIT_DIR"
+  make_wheel
+}
+
+make_wheel() {
+  python3 - "$WHEELHOUSE" <<'PYTHON'
+import hashlib, pathlib, sys, zipfile
+
+house = pathlib.Path(sys.argv[1])
+wheel = house / "gpumon-9.8.7-py3-none-any.whl"
+info = "gpumon-9.8.7.dist-info"
+files = {
+    "gpumon/__init__.py": "def main():\n    return 0\n",
+    "gpumon/gpumon.service": "[Service]\n",
+    f"{info}/METADATA": "Metadata-Version: 2.1\nName: gpumon\nVersion: 9.8.7\n",
+    f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    f"{info}/entry_points.txt": "[console_scripts]\ngpumon = gpumon:main\n",
+}
+with zipfile.ZipFile(wheel, "w") as archive:
+    for name, text in files.items():
+        archive.writestr(name, text)
+    archive.writestr(f"{info}/RECORD", "".join(f"{name},,\n" for name in [*files, f"{info}/RECORD"]))
+digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+(house / "requirements.txt").write_text(f"gpumon==9.8.7 --hash=sha256:{digest}\n")
+PYTHON
+}
+
+@test "installs the wheel, its unit and byte code, and leaves no pip behind" {
+  run bash "$scripts/install-gpumon.sh"
+  echo "$output"
+  [ "$status" -eq 0 ]
+  [ -f "$UNIT_DIR/gpumon.service" ]
+  [ -n "$(find "$VENV_DIR" -path '*gpumon/__pycache__/*.pyc')" ]
+  [ -z "$(find "$VENV_DIR" -name 'pip*')" ]
+  grep -q '^systemctl enable --quiet gpumon.service$' "$commands"
+  [ "$(tail -n 1 "$commands")" != "systemctl start gpumon.service" ]
+}
+
+@test "a wheel whose hash is off is refused and nothing is enabled" {
+  sed -i 's/sha256:..../sha256:0000/' "$WHEELHOUSE/requirements.txt"
+  run bash "$scripts/install-gpumon.sh"
+  [ "$status" -ne 0 ]
+  [[ "$output" == *"DO NOT MATCH THE HASHES"* ]]
+  run grep enable "$commands"
+  [ "$status" -ne 0 ]
+}
+
+@test "a wheelhouse without requirements.txt is refused with a sentence" {
+  rm "$WHEELHOUSE/requirements.txt"
+  run bash "$scripts/install-gpumon.sh"
+  [ "$status" -eq 1 ]
+  [[ "$output" == *"build the wheelhouse first"* ]]
+}
+
+@test "each input that is missing is named" {
+  for name in WHEELHOUSE EXPECTED_GPUMON_VERSION; do
+    run env --unset="$name" bash "$scripts/install-gpumon.sh"
+    [ "$status" -ne 0 ]
+    [[ "$output" == *"Set $name to"* ]]
+  done
+}
+
+@test "the check fails the installation when another version came out" {
+  EXPECTED_GPUMON_VERSION=1.0.0 run bash "$scripts/install-gpumon.sh"
+  [ "$status" -eq 1 ]
+  [[ "$output" == *"gpumon is 9.8.7, not 1.0.0"* ]]
+}
+
+@test "the check fails when the service does not start, and shows its log" {
+  shim systemctl 'if [[ "$1" == start ]]; then exit 1; fi'
+  shim journalctl 'echo "the reason"'
+  run bash "$scripts/install-gpumon.sh"
+  [ "$status" -eq 1 ]
+  [[ "$output" == *"the reason"* ]]
+  [[ "$output" == *"gpumon.service does not start"* ]]
+  grep -q '^systemctl stop gpumon.service$' "$commands"
+}
+
+@test "the check fails when the unit is not enabled" {
+  shim systemctl 'if [[ "$1" == is-enabled ]]; then exit 1; fi'
+  run bash "$scripts/install-gpumon.sh"
+  [ "$status" -eq 1 ]
+  [[ "$output" == *"gpumon.service is not enabled"* ]]
+}

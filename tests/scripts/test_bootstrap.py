@@ -1,0 +1,240 @@
+"""The branches of scripts/bootstrap, scripts/test and scripts/lock that need neither the network nor apt."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+NOBODY = 65534
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A copy of the scripts, and a PATH that holds what a test puts there and then the machine's programs."""
+
+    root: Path
+    path: Path
+
+    def put(self, name: str, script: str) -> None:
+        program = self.path / name
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+
+    def run(
+        self, script: str, *arguments: str, user: int | None = None, only_path: bool = False
+    ) -> subprocess.CompletedProcess[str]:
+        path = str(self.path) if only_path else f"{self.path}{os.pathsep}{os.environ['PATH']}"
+        return subprocess.run(
+            [str(self.root / script), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, "PATH": path},
+            user=user,
+        )
+
+    def files(self) -> list[str]:
+        return sorted(path.relative_to(self.root).as_posix() for path in self.root.rglob("*"))
+
+
+@pytest.fixture
+def checkout() -> Iterator[Checkout]:
+    # Not tmp_path: another user must be able to read it, and pytest closes its own to them.
+    with tempfile.TemporaryDirectory(prefix="gpunodes-test-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        for part in ("scripts", "requirements"):
+            shutil.copytree(ROOT / part, folder / "checkout" / part, ignore=shutil.ignore_patterns("__pycache__"))
+        (folder / "path").mkdir()
+        checkout = Checkout(folder / "checkout", folder / "path")
+        for program in ("apt-get", "dpkg"):
+            checkout.put(program, f'echo "{program} must not run" >&2; exit 77')
+        yield checkout
+
+
+def make_ready(checkout: Checkout) -> None:
+    """What an earlier, successful run leaves: a virtual environment with its stamp, the packages, the tools."""
+    (checkout.root / "requirements" / "debian.txt").write_text("# none\n")
+    lock = (checkout.root / "requirements" / "dev.txt").read_bytes()
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", checkout.root / ".venv"], check=True)
+    (checkout.root / ".venv" / ".lock-digest").write_text(f"{hashlib.sha256(lock).hexdigest()}  -\n")
+    checkout.put("packer", "echo 'Packer v1.6.6'")
+    checkout.put("terraform", "echo 'Terraform v1.11.4'")
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+
+
+@needs_root
+def test_without_root_and_sudo_nothing_is_done(checkout: Checkout) -> None:
+    before = checkout.files()
+    for name in ("bash", "dirname", "env"):
+        (checkout.path / name).symlink_to(str(shutil.which(name)))
+
+    result = checkout.run("scripts/bootstrap", user=NOBODY, only_path=True)
+
+    assert result.returncode == 2
+    assert result.stderr == "bootstrap: Run this as root: packages are to be installed, and sudo is not there.\n"
+    assert checkout.files() == before
+
+
+@needs_root
+def test_sudo_that_wants_a_password_is_not_asked_without_a_terminal(checkout: Checkout) -> None:
+    checkout.put("sudo", "exit 1")
+
+    result = checkout.run("scripts/bootstrap", user=NOBODY)
+
+    assert result.returncode == 2
+    assert "allow sudo without a password" in result.stderr
+
+
+@needs_root
+def test_tests_without_root_say_what_would_work(checkout: Checkout) -> None:
+    result = checkout.run("scripts/test", user=NOBODY)
+
+    assert result.returncode == 2
+    assert result.stderr.startswith("test: Run this as root")
+    assert "scripts/test --fast" in result.stderr
+
+
+@needs_root
+def test_old_python_is_refused_before_anything_changes(checkout: Checkout) -> None:
+    before = checkout.files()
+    for name in ("python3", "python3.11", "python3.12", "python3.13", "python3.14"):
+        checkout.put(name, "exit 1")
+
+    result = checkout.run("scripts/bootstrap")
+
+    assert result.returncode == 2
+    assert result.stderr == "bootstrap: Install Python 3.11 or newer: none of the Pythons on PATH is.\n"
+    assert checkout.files() == before
+
+
+@needs_root
+def test_full_disk_is_refused_before_anything_changes(checkout: Checkout) -> None:
+    before = checkout.files()
+    checkout.put("df", "echo Avail; echo 1048576")
+
+    result = checkout.run("scripts/bootstrap")
+
+    assert result.returncode == 2
+    assert "has 1024 MiB left and at least 2048 are needed" in result.stderr
+    assert checkout.files() == before
+
+
+@needs_root
+def test_ready_checkout_is_left_alone_without_a_word(checkout: Checkout) -> None:
+    make_ready(checkout)
+    before = checkout.files()
+
+    result = checkout.run("scripts/bootstrap")
+
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    assert checkout.files() == before
+
+
+@needs_root
+def test_only_missing_packages_are_installed(checkout: Checkout) -> None:
+    make_ready(checkout)
+    (checkout.root / "requirements" / "debian.txt").write_text("# comment\nbash\nno-such-package\ncoreutils\n")
+    log = checkout.root.parent / "apt.log"
+    checkout.put("dpkg", "exit 0")
+    checkout.put("apt-get", f'echo "$DEBIAN_FRONTEND $*" >>"{log}"')
+
+    result = checkout.run("scripts/bootstrap")
+
+    assert result.returncode == 0
+    assert result.stderr == "bootstrap: installing packages: no-such-package\n"
+    update, install = log.read_text().splitlines()
+    assert update.startswith("noninteractive ")
+    assert update.endswith(" update")
+    assert install.endswith(" install --yes --no-install-recommends no-such-package")
+
+
+@needs_root
+def test_failed_package_installation_is_exit_code_3(checkout: Checkout) -> None:
+    make_ready(checkout)
+    (checkout.root / "requirements" / "debian.txt").write_text("no-such-package\n")
+    checkout.put("dpkg", "exit 0")
+    checkout.put("apt-get", 'case "$*" in *update*) exit 0 ;; esac; exit 100')
+
+    result = checkout.run("scripts/bootstrap")
+
+    assert result.returncode == 3
+    assert result.stderr.endswith("Install these packages yourself and run this again: no-such-package\n")
+
+
+@needs_root
+def test_interrupted_environment_is_made_anew(checkout: Checkout) -> None:
+    make_ready(checkout)
+    stamp = checkout.root / ".venv" / ".lock-digest"
+    stamp.unlink()
+    half_written = checkout.root / ".venv" / "lib" / "half-written.py"
+    half_written.touch()
+    for name in ("dev.txt", "uv.txt"):  # empty, so that the repair needs no index
+        (checkout.root / "requirements" / name).write_text("# empty\n")
+
+    result = checkout.run("scripts/bootstrap")
+
+    assert result.returncode == 0
+    assert stamp.exists()
+    assert not half_written.exists()
+
+
+@needs_root
+def test_failed_installation_is_exit_code_3_and_not_taken_for_finished(checkout: Checkout) -> None:
+    make_ready(checkout)  # its virtual environment has no pip
+    stamp = checkout.root / ".venv" / ".lock-digest"
+    stamp.write_text("of another lock file\n")
+
+    result = checkout.run("scripts/bootstrap")
+
+    assert result.returncode == 3
+    assert result.stderr.endswith("Python packages could not be installed.\n")
+    assert not stamp.exists()
+
+
+@pytest.mark.parametrize("script", ["bootstrap", "lock"])
+def test_unknown_argument_is_a_usage_error(checkout: Checkout, script: str) -> None:
+    result = checkout.run(f"scripts/{script}", "--help-me")
+
+    assert result.returncode == 2
+    assert result.stderr == f"{script}: scripts/{script} takes no arguments.\n"
+
+
+@pytest.mark.parametrize("name", ["dev.txt", "gpumon.txt", "uv.txt"])
+def test_lock_files_have_a_digest_for_each_package_and_name_no_index(name: str) -> None:
+    text = (ROOT / "requirements" / name).read_text()
+
+    packages = [line for line in text.splitlines() if line and line[0].isalpha()]
+
+    assert packages
+    assert all("==" in package and package.endswith("\\") for package in packages)
+    assert "://" not in text
+    assert "\n--" not in text
+
+
+def test_gpumon_lock_fits_every_python_of_an_image() -> None:
+    packages = [
+        line for line in (ROOT / "requirements" / "gpumon.txt").read_text().splitlines() if line and line[0].isalpha()
+    ]
+
+    assert any(package.startswith("tomli==") for package in packages)  # Python 3.10 has none of its own
+    assert not [package for package in packages if ";" in package]
+
+
+@pytest.mark.parametrize("script", ["scripts/bootstrap", "scripts/lock", "scripts/test", ".ci/run"])
+def test_scripts_can_be_run(script: str) -> None:
+    assert os.access(ROOT / script, os.X_OK)
