@@ -24,7 +24,7 @@ class Clients:
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        self._session = boto3.Session(region_name=target.region, **target.credentials)
+        self._session = boto3.Session(region_name=target.region, **target.credentials)  # type: ignore[arg-type]
 
     def _client(self, service: str) -> Any:
         return self._session.client(service, endpoint_url=self._target.endpoint_url, config=_CONFIG)  # type: ignore[call-overload]

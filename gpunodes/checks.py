@@ -59,8 +59,7 @@ def allocation_sizes(gpus: Sequence[Gpu]) -> list[int]:
 def service_is_active(unit: str, state: str, proves: str) -> Check:
     """Whether systemd says `active` of a unit."""
     passed = state == "active"
-    reason = f"{unit} is {state or 'unknown'} on the instance"
-    return Check(f"{unit} is active", proves, passed, reason, {"state": state})
+    return Check(f"{unit} is active", proves, passed, f"systemd says: {state or 'nothing'}", {"state": state})
 
 
 def gpus_are_there(gpus: Sequence[Gpu], promised: int, instance_type: str, error: str = "") -> Check:
@@ -113,7 +112,7 @@ def memory_rose(allocated: Mapping[Series, int], before: Readings, maximum: Read
         "memory used rises by what was allocated",
         "the published memory is memory, of the right GPU, and not bus activity",
         bool(rows) and not wrong,
-        f"rise of memory used: {reason or 'there is no GPU to look at'}",
+        reason or "there is no GPU to look at",
         {"gpus": rows},
     )
 
@@ -140,13 +139,13 @@ def memory_fell(allocated: Mapping[Series, int], before: Readings, minimum: Read
         "memory used falls when it is freed",
         "the published memory follows the GPU down as well as up",
         bool(rows) and not wrong,
-        f"memory used after freeing: {reason if rows else 'there is no GPU to look at'}",
+        reason if rows else "there is no GPU to look at",
         {"gpus": rows},
     )
 
 
 def first_minute_after_free(allocated_at: datetime, freed_at: datetime) -> datetime:
-    """The first minute whose Minimum can only be low because memory was freed: not one that began before the allocation."""
+    """The first minute whose Minimum can be low only because memory was freed: one that began after the allocation."""
     minute = floor_minute(freed_at)
     return minute if minute > floor_minute(allocated_at) else minute + timedelta(seconds=PERIOD_SECONDS)
 

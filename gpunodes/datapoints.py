@@ -108,7 +108,7 @@ class DatapointReader:
         arrived: Callable[[Readings], bool],
         patience_seconds: float,
     ) -> Readings:
-        """Read again and again, ever more slowly, until `arrived` says so or the patience ends; return the last reading."""
+        """Read ever more slowly until `arrived` says so or the patience ends; return the last reading."""
         deadline = self._now() + timedelta(seconds=patience_seconds)
         pause = _FIRST_PAUSE_SECONDS
         while True:

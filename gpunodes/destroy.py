@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from gpunodes import leftovers, proof
+from gpunodes import launch, leftovers
 from gpunodes.aws import Clients, aws_errors
 from gpunodes.errors import UsageError
 from gpunodes.runs import TAG_RUN_ID, Run
@@ -48,7 +48,7 @@ def destroy(target: Target, settings: Settings, progress: Progress, run_id: str 
         left = [run_id]
 
     def destroy_one(name: str) -> None:
-        proof.destroy_run(target, settings, clients, Run(name, settings.runs_folder / name), progress)
+        launch.destroy_run(target, settings, clients, Run(name, settings.runs_folder / name), progress)
 
     steps = [Step(f"destroy what run {name} left", partial(destroy_one, name)) for name in left]
     return Destroyed(left, run_steps(steps, progress))
@@ -60,7 +60,7 @@ def _with_leftovers(target: Target, settings: Settings, clients: Clients, progre
     known = [
         folder.name
         for folder in folders
-        if not proof.stack_of(target, settings, Run(folder.name, folder), progress).is_empty
+        if not launch.stack_of(target, settings, Run(folder.name, folder), progress).is_empty
     ]
     return sorted({*known, *_tagged(clients)})
 

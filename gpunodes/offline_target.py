@@ -55,11 +55,6 @@ def offline_target(say: Callable[[str], None]) -> Target:
             "skip_credential_validation": "true",
             "skip_snapshot_tags": "true",
         },
-        terraform_variables={
-            "skip_credentials_validation": "true",
-            "skip_requesting_account_id": "true",
-            "skip_metadata_api_check": "true",
-        },
         datapoint_patience_seconds=90.0,
     )
 

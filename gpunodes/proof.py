@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from gpunodes import ami, checks, evidence, leftovers, runs, terraform
+from gpunodes import ami, checks, evidence, launch, runs, terraform
 from gpunodes.aws import Clients
 from gpunodes.checks import Check, Gpu
 from gpunodes.datapoints import DatapointReader, Readings, Series
-from gpunodes.errors import PreflightError, ToolError
+from gpunodes.errors import ToolError
 from gpunodes.gpu_load import GpuLoad
-from gpunodes.key_pair import KeyPair
-from gpunodes.remote import Remote
-from gpunodes.runs import Run
-from gpunodes.settings import REPOSITORY, Settings
+from gpunodes.launch import TestInstance
+from gpunodes.settings import Settings
 from gpunodes.steps import Progress, Step, Timing, run_steps
 from gpunodes.target import Target
 
-STACK_FOLDER = REPOSITORY / "terraform" / "stacks" / "test-instance"
-_SSH_SECONDS = 180.0
-_SAMPLES_SECONDS = 3.0  # gpumon samples each second: after this the level of memory is in its samples
+_SAMPLES_SECONDS = 3.0  # gpumon samples each second: after this a level of memory is in its samples
 _AGENT_METRICS = ("mem_used_percent", "swap_used_percent")
+_SERVICES = {
+    "gpumon.service": "the image publishes GPU metrics without anyone logging in",
+    "amazon-cloudwatch-agent.service": "the image publishes memory, swap and filesystem metrics",
+}
 
 
 @dataclass(frozen=True)
@@ -60,97 +58,45 @@ class _Proof:
     """A proof while it runs; each method is a step."""
 
     target: Target
-    settings: Settings
-    run: Run
-    clients: Clients
-    progress: Progress
+    instance: TestInstance
     asked_ami: str | None
     instance_type: str
     ami_id: str = ""
     promised_gpus: int = 0
-    instance: dict[str, Any] = field(default_factory=dict)
-    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     allocated_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     checks: list[Check] = field(default_factory=list)
     gpus: list[Gpu] = field(default_factory=list)
     before: Readings = field(default_factory=dict)
     allocated: dict[Series, int] = field(default_factory=dict)
-    _remote: Remote | None = None
     _load: GpuLoad | None = None
 
     @property
-    def key_pair(self) -> KeyPair:
-        return KeyPair.of(self.run)
-
-    @property
-    def remote(self) -> Remote:
-        if self._remote is None:
-            raise ToolError("The instance was asked before the connection was there; run the steps in order.")
-        return self._remote
+    def clients(self) -> Clients:
+        return self.instance.clients
 
     @property
     def load(self) -> GpuLoad:
         if self._load is None:
-            self._load = GpuLoad(self.remote)
+            self._load = GpuLoad(self.instance.remote)
         return self._load
 
     @property
-    def stack(self) -> terraform.Stack:
-        return stack_of(self.target, self.settings, self.run, self.progress)
-
-    @property
     def reader(self) -> DatapointReader:
-        return DatapointReader(self.clients, self.started_at)
+        return DatapointReader(self.clients, self.instance.started_at)
 
     def preflight(self) -> None:
         terraform.version()
-        _check_session_manager(self.target)
+        launch.check_connection_tools(self.target)
         self.promised_gpus = ami.gpu_count(self.clients, self.instance_type)
         image = ami.describe(self.clients, self.asked_ami) if self.asked_ami else ami.newest_candidate(self.clients)
         self.ami_id = image["ImageId"]
 
-    def import_key(self) -> None:
-        self.key_pair.import_into(self.clients, self.run)
-
-    def delete_key(self) -> None:
-        self.key_pair.delete_from(self.clients)
-
     def launch(self) -> None:
-        self.started_at = datetime.now(UTC)
-        self.instance = self.stack.apply(
-            {
-                "region": self.target.region,
-                "run_id": self.run.run_id,
-                "ami_id": self.ami_id,
-                "instance_type": self.instance_type,
-                "key_name": self.key_pair.name,
-                "subnet_id": self.target.subnet_id or None,
-                **self.target.terraform_variables,
-            }
-        )
-
-    def destroy(self) -> None:
-        destroy_run(self.target, self.settings, self.clients, self.run, self.progress)
-
-    def connect(self) -> None:
-        host, proxy_command = self.instance["private_ip"], ""
-        if self.target.ssh_proxy_command:
-            proxy_command = self.target.ssh_proxy_command.format(instance_id=self.instance["instance_id"])
-        self._remote = Remote(host, self.target.ssh_username, self.key_pair.private_key, proxy_command)
-        self._remote.connect(_SSH_SECONDS)
-        self.progress.detail("waiting for cloud-init")
-        self._remote.run("cloud-init status --wait >/dev/null || true")
-
-    def disconnect(self) -> None:
-        if self._remote is not None:
-            self._remote.close()
+        self.instance.launch(self.ami_id, self.instance_type)
 
     def look_at_services(self) -> None:
-        for unit, proves in (
-            ("gpumon.service", "the image publishes GPU metrics without anyone logging in"),
-            ("amazon-cloudwatch-agent.service", "the image publishes memory, swap and filesystem metrics"),
-        ):
-            state = self.remote.run(f"systemctl is-active {unit} || true").strip()
+        for unit, proves in _SERVICES.items():
+            state = self.instance.remote.run(f"systemctl is-active {unit} || true").strip()
             self.checks.append(checks.service_is_active(unit, state, proves))
 
     def look_at_gpus(self) -> None:
@@ -174,7 +120,7 @@ class _Proof:
 
     def allocate(self) -> None:
         if not self.gpus:
-            self.checks.append(checks.memory_rose({}, {}, {}, self.started_at))
+            self.checks.append(checks.memory_rose({}, {}, {}, self.instance.started_at))
             return
         sizes = checks.allocation_sizes(self.gpus)
         self.allocated = dict(zip((self._memory_series(gpu) for gpu in self.gpus), sizes, strict=True))
@@ -187,22 +133,23 @@ class _Proof:
 
     def free(self) -> None:
         if not self.gpus:
-            self.checks.append(checks.memory_fell({}, {}, {}, self.started_at))
+            self.checks.append(checks.memory_fell({}, {}, {}, self.instance.started_at))
             return
         self.load.free()
         freed_at = datetime.now(UTC)
         since = checks.first_minute_after_free(self.allocated_at, freed_at)
         time.sleep(max(_SAMPLES_SECONDS, (since - freed_at).total_seconds() + _SAMPLES_SECONDS))
+        self.load.stop()
         # Stopping publishes what is held, so the fall is in CloudWatch without waiting for the minute to end.
-        self.remote.run("sudo systemctl try-restart gpumon.service")
+        self.instance.remote.run("sudo systemctl try-restart gpumon.service")
         readings = self.reader.wait_for(
             list(self.allocated), "Minimum", lambda now: self._fall(now, since).passed, self._patience("gpumon.service")
         )
         self.checks.append(self._fall(readings, since))
 
     def wait_for_agent(self) -> None:
-        instance = {"InstanceId": self.instance["instance_id"]}
-        root = self.remote.run("findmnt --noheadings --output FSTYPE --target /").strip()
+        instance = {"InstanceId": self.instance.instance_id}
+        root = self.instance.remote.run("findmnt --noheadings --output FSTYPE --target /").strip()
         series = [Series.of("CWAgent", metric, instance) for metric in _AGENT_METRICS]
         series.append(Series.of("CWAgent", "disk_used_percent", {**instance, "path": "/", "fstype": root}))
         readings = self.reader.wait_for(
@@ -226,7 +173,7 @@ class _Proof:
         return Series.of(
             "GPU",
             "MemoryUsed",
-            {"InstanceId": self.instance["instance_id"], "GpuIndex": str(gpu.index), "GpuUuid": gpu.uuid},
+            {"InstanceId": self.instance.instance_id, "GpuIndex": str(gpu.index), "GpuUuid": gpu.uuid},
         )
 
     def _patience(self, unit: str) -> float:
@@ -259,15 +206,14 @@ def prove(
         GpunodesError: with the exit code for what went wrong; a check that fails is no error but in the verdict.
     """
     run = runs.start(settings)
-    work = _Proof(
-        target, settings, run, Clients(target), progress, ami_id, instance_type or settings.test_instance_type
-    )
+    instance = TestInstance(target, settings, run, Clients(target), progress)
+    work = _Proof(target, instance, ami_id, instance_type or settings.test_instance_type)
     timings = run_steps(
         [
             Step("check tools, account and image", work.preflight),
-            Step("import an SSH key", work.import_key, work.delete_key),
-            Step("launch with Terraform", work.launch, work.destroy),
-            Step("connect by SSH", work.connect, work.disconnect),
+            Step("import an SSH key", instance.import_key, instance.delete_key),
+            Step("launch with Terraform", work.launch, instance.destroy),
+            Step("connect by SSH", instance.connect, instance.disconnect),
             Step("look at services", work.look_at_services),
             Step("look at GPUs", work.look_at_gpus),
             Step("wait for first datapoints", work.wait_for_first_datapoints),
@@ -284,7 +230,7 @@ def prove(
         "run_id": run.run_id,
         "target": target.name,
         "region": target.region,
-        "instance_id": work.instance["instance_id"],
+        "instance_id": instance.instance_id,
         "instance_type": work.instance_type,
         "result": result,
         "checks": [vars(check) for check in work.checks],
@@ -294,7 +240,7 @@ def prove(
     return Verdict(
         run_id=run.run_id,
         ami_id=work.ami_id,
-        instance_id=work.instance["instance_id"],
+        instance_id=instance.instance_id,
         instance_type=work.instance_type,
         result=result,
         checks=work.checks,
@@ -302,28 +248,6 @@ def prove(
         kept=keep,
         timings=timings,
     )
-
-
-def stack_of(target: Target, settings: Settings, run: Run, progress: Progress) -> terraform.Stack:
-    """The test instance's stack of a run."""
-    environment = {**target.environment, **terraform.cli_environment(settings.cache_folder / "terraform")}
-    return terraform.Stack(STACK_FOLDER, run.folder / "terraform", environment, progress.detail)
-
-
-def destroy_run(target: Target, settings: Settings, clients: Clients, run: Run, progress: Progress) -> None:
-    """Destroy what a run launched, then ask the API what still carries its id and remove that, too."""
-    stack_of(target, settings, run, progress).destroy()
-    leftovers.remove_instances(clients, run.run_id)
-    leftovers.remove_key_pairs(clients, run.run_id)
-    shutil.rmtree(run.folder / "terraform" / ".terraform", ignore_errors=True)
-
-
-def _check_session_manager(target: Target) -> None:
-    if not target.ssh_proxy_command:
-        return
-    for tool in ("aws", "session-manager-plugin"):
-        if shutil.which(tool) is None:
-            raise PreflightError(f"`{tool}` is not installed; test instances have no ingress and are reached with it.")
 
 
 def _all_arrived(readings: Readings) -> bool:

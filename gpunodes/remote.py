@@ -7,6 +7,7 @@ import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import fabric
 import invoke.exceptions
@@ -49,19 +50,13 @@ class Remote:
             ToolError: it does not within `patience_seconds`.
         """
         deadline = clock() + patience_seconds
-        while True:
-            try:
-                self._connection.open()
-            except (TimeoutError, OSError, EOFError, paramiko.SSHException) as error:
-                self._connection.close()
-                if clock() > deadline:
-                    raise ToolError(
-                        f"The instance at {self.host} did not let us in by SSH within {patience_seconds:.0f} s"
-                        f" ({error}); look at its console output."
-                    ) from error
-                time.sleep(_POLL_SECONDS)
-            else:
-                return
+        while (failure := self._try_to_open()) is not None:
+            if clock() > deadline:
+                raise ToolError(
+                    f"The instance at {self.host} did not let us in by SSH within {patience_seconds:.0f} s ({failure});"
+                    " look at its console output."
+                ) from failure
+            time.sleep(_POLL_SECONDS)
 
     def run(self, command: str) -> str:
         """Run a shell command and return what it printed.
@@ -91,7 +86,15 @@ class Remote:
         """End the connection."""
         self._connection.close()
 
-    def _run(self, command: str) -> invoke.Result:
+    def _try_to_open(self) -> Exception | None:
+        try:
+            self._connection.open()
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            self._connection.close()
+            return error
+        return None
+
+    def _run(self, command: str) -> Any:
         try:
             return self._connection.run(command, hide=True, warn=True, in_stream=False, timeout=_COMMAND_SECONDS)
         except (OSError, EOFError, paramiko.SSHException, invoke.exceptions.CommandTimedOut) as error:

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from gpunodes.bake import Baked
@@ -71,11 +70,10 @@ def print_verdict(verdict: Verdict) -> None:
             (f"{verdict.result}  ", f"bold {colour}"), (verdict.ami_id, "bold"), f"  on {verdict.instance_type}"
         )
     )
-    table = Table(box=None, show_header=False, padding=(0, 1, 0, 1))
+    width = max(len(check.name) for check in verdict.checks) + 2
     for check in verdict.checks:
-        mark = ("✓", "green") if check.passed else ("✗", "red")
-        table.add_row(Text.assemble(mark), check.name, Text(check.reason, style="dim" if check.passed else "red"))
-    out.print(table)
+        mark, style = (("✓", "green"), "dim") if check.passed else (("✗", "red"), "red")
+        out.print(Text.assemble("  ", mark, f" {check.name:<{width}}", (check.reason, style)))
     state = "still running, remove it with `invoke destroy`" if verdict.kept else "destroyed"
     _facts(
         out,

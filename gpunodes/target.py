@@ -1,4 +1,4 @@
-"""Where a run happens: AWS, or the offline cloud. The pipeline is the same; endpoints, credentials and variables differ."""
+"""Where a run happens: AWS or the offline cloud. The pipeline is one; endpoints, credentials and variables differ."""
 
 from __future__ import annotations
 
@@ -36,12 +36,11 @@ class Target:
         subnet_id: of instances; empty for the default VPC's.
         ssh_interface: address at which instances are reached, as Packer names it.
         ssh_source_cidr: network that may reach SSH on the instance that bakes.
-        ssh_proxy_command: reaches port 22 of a test instance, which has no ingress; `{instance_id}` stands for its id; empty
-            where its private address can be reached directly.
+        ssh_proxy_command: reaches port 22 of a test instance, which has no ingress (`{instance_id}` stands for its id);
+            empty where its private address can be reached directly.
         agent_base_url: where the CloudWatch agent's package lies.
         agent_key_fingerprint: of the key that signed it.
         packer_variables: more variables for the template.
-        terraform_variables: more variables for the stacks.
         datapoint_patience_seconds: how long a datapoint may take from instance to CloudWatch's answer.
     """
 
@@ -61,7 +60,6 @@ class Target:
     agent_base_url: str = AGENT_BASE_URL
     agent_key_fingerprint: str = AGENT_KEY_FINGERPRINT
     packer_variables: Mapping[str, str] = field(default_factory=dict)
-    terraform_variables: Mapping[str, str] = field(default_factory=dict)
     datapoint_patience_seconds: float = 300.0
 
 

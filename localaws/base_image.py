@@ -1,4 +1,4 @@
-"""The base system of the offline cloud: a Debian that boots and finds its metadata service as on EC2, cached by digest."""
+"""The base system of the offline cloud: a Debian that boots and meets its metadata service as on EC2."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ manage_etc_hosts: true
 """
 # On AWS the name monitoring.REGION.amazonaws.com leads to the API; here these two files do.
 _ENDPOINT = f"AWS_ENDPOINT_URL=http://{ROUTER_ADDRESS}:{_API_PORT}"
-# cloud-init asks for a session token only where it sees EC2's firmware, and a container has none to show. A view of /sys
-# with the one file that it looks for is enough; only cloud-init's own units see it.
+# cloud-init asks for a session token only where it sees EC2's firmware, and a container has none to show. A view of
+# /sys with the one file that it looks for is enough; only cloud-init's own units see it.
 _FIRMWARE = "/run/ec2-firmware/sys"
 _FIRMWARE_UNIT = f"""\
 [Unit]

@@ -41,13 +41,20 @@ class ControlGroups:
         deadline = time.monotonic() + patience_seconds
         for top in self._tops:
             folder = top / machine if machine else top
-            while folder.is_dir():
-                try:
-                    _remove_tree(folder)
-                except OSError:
-                    if time.monotonic() > deadline:
-                        raise
-                    time.sleep(0.02)  # the kernel empties a group a moment after its processes died
+            while (failure := _try_to_remove(folder)) is not None:
+                if time.monotonic() > deadline:
+                    raise failure
+                time.sleep(0.02)  # the kernel empties a group a moment after its processes died
+
+
+def _try_to_remove(folder: Path) -> OSError | None:
+    try:
+        _remove_tree(folder)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return error
+    return None
 
 
 def _remove_tree(folder: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from localaws.errors import CommandFailed
 
 _OUTPUT_KEPT = 4000
+_SETPRIV = "setpriv"  # util-linux
 # The child enters its control groups itself, before anything that it starts can be outside of them.
 _ENTER_GROUPS = 'for file in $CGROUP_FILES; do echo $$ >"$file"; done; unset CGROUP_FILES; exec "$@"'
 
@@ -69,7 +70,7 @@ def start(argv: Sequence[str], *, log: Path, cgroup_files: Sequence[Path] = ()) 
     """
     with log.open("ab") as output:
         return subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", "sh", "-c", _ENTER_GROUPS, "sh", *argv],
+            [_SETPRIV, "--pdeathsig", "KILL", "sh", "-c", _ENTER_GROUPS, "sh", *argv],
             env={**os.environ, "CGROUP_FILES": " ".join(str(file) for file in cgroup_files)},
             stdin=subprocess.DEVNULL,
             stdout=output,

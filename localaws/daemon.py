@@ -84,22 +84,19 @@ def _sync_until(
         while not stop.is_set():
             sync.reconcile(calls)
             _write_machines(layout, sync)
-            calls = _next_calls(observed, stop)
+            calls = _next_calls(observed)
     finally:
         sync.stop_all()
 
 
-def _next_calls(observed: api.ObservedApi, stop: threading.Event) -> list[api.Ec2Call]:
+def _next_calls(observed: api.ObservedApi) -> list[api.Ec2Call]:
     """Wait for a call, or for the next look around; take all that are there."""
     try:
         calls = [observed.calls.get(timeout=_LOOK_AROUND_SECONDS)]
     except queue.Empty:
         return []
-    while not stop.is_set():
-        try:
-            calls.append(observed.calls.get_nowait())
-        except queue.Empty:
-            break
+    while not observed.calls.empty():  # this thread is the only one that takes
+        calls.append(observed.calls.get())
     return calls
 
 

@@ -1,4 +1,4 @@
-"""One systemd-nspawn container for each instance: its disk is an overlay of its image, its devices a simulated GPU state."""
+"""One systemd-nspawn container for each instance: its disk an overlay of its image, its GPUs a simulated state."""
 
 from __future__ import annotations
 

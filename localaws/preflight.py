@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import time
 from pathlib import Path
 
 from localaws.commands import run
@@ -93,16 +94,16 @@ def check_port() -> None:
 
 def check_network(layout: Layout, network_folder: Path = Path("/sys/class/net")) -> None:
     """Neither the link's name nor the subnet is in use."""
-    if (network_folder / HOST_LINK).exists():
-        raise PreflightError(
-            f"The network interface {HOST_LINK} exists already: another offline cloud than {layout.state} is up (take it"
-            f" down there), or something else made it (remove it with `ip link delete {HOST_LINK}`)."
-        )
-    route = run(["ip", "route", "show", "to", "root", SUBNET_CIDR]) + run(
-        ["ip", "route", "show", "to", "match", HOST_ADDRESS]
-    )
-    taken = [line for line in route.splitlines() if line.strip() and not line.startswith("default")]
+    deadline = time.monotonic() + _LINK_GOES_SECONDS
+    while (network_folder / HOST_LINK).exists():
+        if time.monotonic() > deadline:
+            raise PreflightError(
+                f"The network interface {HOST_LINK} exists already: the offline cloud of another state folder than"
+                f" {layout.state} is up (take it down), or something else made it (`ip link delete {HOST_LINK}`)."
+            )
+        time.sleep(0.05)
+    routes = run(["ip", "route", "show", "to", "root", SUBNET_CIDR])
+    routes += run(["ip", "route", "show", "to", "match", HOST_ADDRESS])
+    taken = [line for line in routes.splitlines() if line.strip() and not line.startswith("default")]
     if taken:
-        raise PreflightError(
-            f"This machine routes {SUBNET_CIDR} elsewhere ({taken[0].strip()}); remove that route first."
-        )
+        raise PreflightError(f"This machine routes {SUBNET_CIDR} elsewhere ({taken[0].strip()}); remove that route.")

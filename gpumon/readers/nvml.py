@@ -178,13 +178,14 @@ class NvmlReader:
         return samples
 
     def _require_driver(self) -> None:
-        """Start over where nothing answered: a driver that is reloaded under us looks like the loss of every GPU."""
+        """Start over where no call worked: a driver that is reloaded under us makes all of them fail in some way."""
         if pynvml.NVML_SUCCESS in self._codes:
             return
-        reasons = self._codes & (_DRIVER_GONE | _LOST)
+        reasons = self._codes - _UNSUPPORTED
         if reasons:
             self.close()
-            raise _driver_error(pynvml.NVMLError(max(reasons)))
+            gone = reasons & _DRIVER_GONE
+            raise _driver_error(pynvml.NVMLError(max(gone or reasons)))
 
     def close(self) -> None:
         """End the session; GPUs keep their identity for the next one."""

@@ -7,8 +7,8 @@ against something that is not NVML. Protocol, one JSON document a line on standa
     {"allocated_bytes": [...]}                                                  after the fractions were allocated
     {"freed": true}                                                            after they were freed
 
-Arguments: FOLDER SECONDS. It goes on to the next line when FOLDER/allocate, then FOLDER/free exists, writes the lines to
-FOLDER/status, and ends by itself after SECONDS.
+Arguments: FOLDER SECONDS. The lines go to FOLDER/status; it goes on when FOLDER/allocate, then FOLDER/free exists, and
+ends by itself after SECONDS.
 """
 
 from __future__ import annotations

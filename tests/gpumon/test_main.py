@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +38,9 @@ class World:
         self.notify.bind(str(directory / "notify"))
         self.notify.settimeout(20)
         self.cloudwatch = cloudwatch
+        self.namespace = f"GPU/{uuid.uuid4()}"  # moto servers of one process share what they keep
         self.environment = {
+            "GPUMON_NAMESPACE": self.namespace,
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(ROOT),
             "LD_LIBRARY_PATH": str(libraries),
@@ -68,12 +72,12 @@ class World:
             aws_access_key_id="test",
             aws_secret_access_key="test",
         )
-        found = client.list_metrics(Namespace="GPU", MetricName=metric)["Metrics"]
+        found = client.list_metrics(Namespace=self.namespace, MetricName=metric)["Metrics"]
         if not found:
             return 0
         now = time.time()
         answer = client.get_metric_statistics(
-            Namespace="GPU",
+            Namespace=self.namespace,
             MetricName=metric,
             Dimensions=found[0]["Dimensions"],
             StartTime=now - 600,
@@ -97,12 +101,23 @@ def world(tmp_path: Path, driver_directory: Path) -> Iterator[World]:
     server.stop()
 
 
+@pytest.fixture
+def kept_logging() -> Iterator[None]:
+    """Undo what main() does to the log of this process."""
+    root, ours = logging.getLogger(), logging.getLogger("gpumon")
+    before = root.handlers[:], root.level, ours.level
+    yield
+    root.handlers[:] = before[0]
+    root.setLevel(before[1])
+    ours.setLevel(before[2])
+
+
 def wait_for(condition: Any, seconds: float = 20.0) -> float:
     """Wait until `condition()` holds; return how long that took."""
     start = time.monotonic()
     while not condition():
         assert time.monotonic() - start < seconds, "it did not happen"
-        time.sleep(0.02)
+        time.sleep(0.05)
     return time.monotonic() - start
 
 
@@ -159,6 +174,7 @@ def test_check_calls_a_good_host_healthy(world: World) -> None:
     assert answer.stdout.endswith("this host is healthy\n")
 
 
+@pytest.mark.usefixtures("kept_logging")
 def test_show_config_prints_settings_and_origins(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,6 +184,7 @@ def test_show_config_prints_settings_and_origins(
     assert 'namespace = "Mine"' in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("kept_logging")
 def test_wrong_settings_are_one_sentence_and_exit_code_2(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

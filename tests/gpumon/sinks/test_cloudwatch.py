@@ -179,7 +179,12 @@ def test_the_identity_is_asked_for_until_it_is_known_and_then_never_again() -> N
 
     regions: list[str] = []
     client = RecordingClient()
-    sink = CloudWatchSink("GPU", "", find, lambda region: (regions.append(region), client)[1])
+
+    def make_client(region: str) -> RecordingClient:
+        regions.append(region)
+        return client
+
+    sink = CloudWatchSink("GPU", "", find, make_client)
     with pytest.raises(IdentityUnavailableError):
         sink.open()
     sink.open()

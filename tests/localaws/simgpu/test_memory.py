@@ -132,7 +132,7 @@ def test_the_last_free_bytes_go_to_one_process_however_often_they_race_for_them(
     processes = [machine.cuda() for _ in range(3)]
 
     for process in processes:
-        process.send(f"contend {chunk} 400")
+        process.send(f"contend {chunk} 2500")
 
     assert [process.answer() for process in processes] == [0, 0, 0]
 
