@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from invoke import Collection, Context, Exit, task
 
-from gpunodes import offline_target, report, settings, target
+from gpunodes import aws, offline_target, report, settings, target
 from gpunodes.bake import bake
 from gpunodes.destroy import destroy as destroy_runs
 from gpunodes.errors import GpunodesError
@@ -104,7 +104,9 @@ def env(_context: Context) -> None:
 
 def _target(offline: bool, progress: TerminalProgress) -> tuple[Target, Settings]:
     options = settings.load()
-    return (offline_target.offline_target(progress.say) if offline else target.aws_target(options)), options
+    chosen = offline_target.offline_target(progress.say) if offline else target.aws_target(options)
+    aws.check_credentials(chosen)
+    return chosen, options
 
 
 @contextmanager

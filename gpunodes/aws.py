@@ -19,6 +19,23 @@ _CREDENTIAL_CODES = frozenset({"AuthFailure", "ExpiredToken", "ExpiredTokenExcep
     "RequestExpired", "UnrecognizedClientException"})  # fmt: skip
 
 
+_NO_CREDENTIALS = "No AWS credentials were found; set AWS_PROFILE or log in, or run with --offline."
+
+
+def check_credentials(target: Target) -> None:
+    """Whether boto3 finds credentials; no call is made.
+
+    Raises:
+        PreflightError: there are none, or the profile that is named does not exist.
+    """
+    try:
+        credentials = boto3.Session(region_name=target.region, **target.credentials).get_credentials()  # type: ignore[arg-type]
+    except botocore.exceptions.BotoCoreError as error:
+        raise PreflightError(f"AWS credentials cannot be used ({error}); mend them, or run with --offline.") from error
+    if credentials is None:
+        raise PreflightError(_NO_CREDENTIALS)
+
+
 class Clients:
     """One lazily made client per service."""
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from gpunodes.bake import Baked
+from gpunodes.checks import Check
 from gpunodes.destroy import Destroyed
 from gpunodes.proof import Verdict
 from gpunodes.steps import Timing
@@ -45,7 +46,7 @@ def print_baked(baked: Baked) -> None:
     out = console()
     out.print()
     out.print(Text.assemble(("baked  ", "bold green"), (baked.ami_id, "bold"), f"  {baked.name}"))
-    _facts(
+    print_facts(
         out,
         [
             ("base image", baked.source_ami),
@@ -70,12 +71,9 @@ def print_verdict(verdict: Verdict) -> None:
             (f"{verdict.result}  ", f"bold {colour}"), (verdict.ami_id, "bold"), f"  on {verdict.instance_type}"
         )
     )
-    width = max(len(check.name) for check in verdict.checks) + 2
-    for check in verdict.checks:
-        mark, style = (("✓", "green"), "dim") if check.passed else (("✗", "red"), "red")
-        out.print(Text.assemble("  ", mark, f" {check.name:<{width}}", (check.reason, style)))
+    print_checks(out, verdict.checks)
     state = "still running, remove it with `invoke destroy`" if verdict.kept else "destroyed"
-    _facts(
+    print_facts(
         out,
         [
             ("instance", f"{verdict.instance_id}, {state}"),
@@ -83,6 +81,14 @@ def print_verdict(verdict: Verdict) -> None:
             ("took", _seconds(verdict.timings)),
         ],
     )
+
+
+def print_checks(out: Console, checks: list[Check]) -> None:
+    """A line for each check, with what was seen."""
+    width = max(len(check.name) for check in checks) + 2
+    for check in checks:
+        mark, style = (("✓", "green"), "dim") if check.passed else (("✗", "red"), "red")
+        out.print(Text.assemble("  ", mark, f" {check.name:<{width}}", (check.reason, style)))
 
 
 def print_destroyed(destroyed: Destroyed) -> None:
@@ -94,12 +100,13 @@ def print_destroyed(destroyed: Destroyed) -> None:
 def print_parts(parts: list[tuple[str, str]], machines: list[dict[str, str]]) -> None:
     """One line for each part of the offline cloud, then one for each instance."""
     out = console()
-    _facts(out, parts)
+    print_facts(out, parts)
     for machine in machines:
         out.print("  " + "  ".join(str(value) for value in machine.values()), markup=False)
 
 
-def _facts(out: Console, facts: list[tuple[str, str]]) -> None:
+def print_facts(out: Console, facts: list[tuple[str, str]]) -> None:
+    """Name and value, a line each."""
     for name, value in facts:
         out.print(Text.assemble((f"  {name:<18}", "dim"), value))
 

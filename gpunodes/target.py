@@ -5,10 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import boto3
-import botocore.exceptions
-
-from gpunodes.errors import PreflightError
 from gpunodes.settings import Settings
 
 AGENT_BASE_URL = "https://amazoncloudwatch-agent.s3.amazonaws.com"
@@ -64,17 +60,7 @@ class Target:
 
 
 def aws_target(settings: Settings) -> Target:
-    """AWS, with the credentials that every AWS tool would find.
-
-    Raises:
-        PreflightError: there are none.
-    """
-    try:
-        credentials = boto3.Session(region_name=settings.region).get_credentials()
-    except botocore.exceptions.BotoCoreError as error:
-        raise PreflightError(f"AWS credentials cannot be used ({error}); mend them, or run with --offline.") from error
-    if credentials is None:
-        raise PreflightError("No AWS credentials were found; set AWS_PROFILE or log in, or run with --offline.")
+    """AWS, with the credentials that every AWS tool would find; `aws.check_credentials` says whether there are any."""
     return Target(
         name="aws",
         region=settings.region,

@@ -116,7 +116,7 @@ class Stack:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self._variables_file.write_text(json.dumps(dict(variables), indent=2))
-        self._terraform("init", f"-backend-config=path={self.state}")
+        self._terraform("init", "-lockfile=readonly", f"-backend-config=path={self.state}")
         self._terraform("apply", "-auto-approve", f"-var-file={self._variables_file}")
         state = json.loads(self.state.read_text())
         return {name: output["value"] for name, output in state["outputs"].items()}

@@ -16,7 +16,7 @@ from typing import Any
 
 from localaws import base_image, preflight
 from localaws.cgroups import ControlGroups
-from localaws.commands import start_daemon
+from localaws.commands import Process, start_daemon, wait
 from localaws.errors import AlreadyUpError, LocalAwsError, NotUpError
 from localaws.layout import (
     ACCESS_KEY_ID,
@@ -95,7 +95,7 @@ def up(layout: Layout, say: Callable[[str], None]) -> Facts:
     except BaseException:
         if daemon.poll() is None:
             daemon.terminate()
-            daemon.wait(_STOP_SECONDS)
+            wait(daemon, _STOP_SECONDS)
         _clean_up(layout)
         raise
 
@@ -172,7 +172,7 @@ def _is_locked(layout: Layout) -> bool:
     return False
 
 
-def _start(layout: Layout) -> Any:
+def _start(layout: Layout) -> Process:
     with layout.lock.open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -188,7 +188,7 @@ def _start(layout: Layout) -> Any:
         )
 
 
-def _wait_until_ready(layout: Layout, daemon: Any) -> Facts:
+def _wait_until_ready(layout: Layout, daemon: Process) -> Facts:
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         if layout.daemon_facts.exists():

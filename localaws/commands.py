@@ -15,6 +15,19 @@ _SETPRIV = "setpriv"  # util-linux
 _ENTER_GROUPS = 'for file in $CGROUP_FILES; do echo $$ >"$file"; done; unset CGROUP_FILES; exec "$@"'
 
 
+Process = subprocess.Popen[bytes]
+"""A child that was started; its methods are subprocess's."""
+
+
+def wait(process: Process, patience_seconds: float) -> bool:
+    """Wait for a child to end; False when it has not after `patience_seconds`."""
+    try:
+        process.wait(patience_seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
 def run(
     argv: Sequence[str],
     *,
@@ -58,7 +71,7 @@ def run(
     return done.stdout
 
 
-def start(argv: Sequence[str], *, log: Path, cgroup_files: Sequence[Path] = ()) -> subprocess.Popen[bytes]:
+def start(argv: Sequence[str], *, log: Path, cgroup_files: Sequence[Path] = ()) -> Process:
     """Start a child that is killed when the thread that started it ends, its output appended to `log`.
 
     The kernel delivers that kill (PR_SET_PDEATHSIG) also when this process is killed with SIGKILL.
@@ -81,7 +94,7 @@ def start(argv: Sequence[str], *, log: Path, cgroup_files: Sequence[Path] = ()) 
 
 def start_daemon(
     argv: Sequence[str], *, log: Path, cwd: Path, env: Mapping[str, str], kept_open: Sequence[int] = ()
-) -> subprocess.Popen[bytes]:
+) -> Process:
     """Start a process in a session of its own that outlives this one.
 
     Args:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from localaws import network
 from localaws.cgroups import ControlGroups
-from localaws.commands import run, start
+from localaws.commands import Process, run, start, wait
 from localaws.errors import CommandFailed, LocalAwsError
 from localaws.images import Image
 from localaws.simgpu.gpus import SimulatedGpus
@@ -47,7 +46,7 @@ class Machine:
     image: Image
     folder: Path
     groups: ControlGroups
-    _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    _process: Process | None = field(default=None, repr=False)
 
     @property
     def writes(self) -> Path:
@@ -91,9 +90,7 @@ class Machine:
         """Wait for the halt, pull the plug if it takes too long, and give mounts and network back."""
         if self._process is None:
             return
-        try:
-            self._process.wait(patience_seconds)
-        except subprocess.TimeoutExpired:
+        if not wait(self._process, patience_seconds):
             self._process.kill()
             self._process.wait()
         self._process = None

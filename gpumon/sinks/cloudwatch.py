@@ -96,7 +96,7 @@ class CloudWatchSink:
             client.put_metric_data(Namespace=self._namespace, MetricData=data)
         except aws.AWS_ERRORS as error:
             if isinstance(error, aws.CREDENTIAL_ERRORS):
-                pass  # this client would go on without credentials when the role has come
+                self._client = None  # this client would go on without credentials when the role has come
             raise aws.delivery_error(error) from error
 
     def _ready(self) -> tuple[InstanceIdentity, MetricDataClient]:
