@@ -55,7 +55,11 @@ def newest_candidate(clients: Clients) -> dict[str, Any]:
     """
     with aws_errors("looking for candidates"):
         images = clients.ec2.describe_images(
-            Owners=["self"], Filters=[{"Name": f"tag:{TAG_STATE}", "Values": [STATE_CANDIDATE]}]
+            Owners=["self"],
+            Filters=[
+                {"Name": f"tag:{TAG_STATE}", "Values": [STATE_CANDIDATE]},
+                {"Name": "state", "Values": ["available"]},
+            ],
         )["Images"]
     if not images:
         raise UsageError("There is no candidate image; bake one with `invoke build-ami`, or name one with --ami.")

@@ -16,7 +16,9 @@ from gpunodes.target import Target
 
 _CONFIG = Config(retries={"mode": "standard", "total_max_attempts": 5}, connect_timeout=5, read_timeout=30)
 _CREDENTIAL_CODES = frozenset({"AuthFailure", "ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId",
-    "RequestExpired", "UnrecognizedClientException"})  # fmt: skip
+    "RequestExpired", "SignatureDoesNotMatch", "UnrecognizedClientException"})  # fmt: skip
+_UNUSABLE_CREDENTIALS = (botocore.exceptions.PartialCredentialsError, botocore.exceptions.CredentialRetrievalError,
+    botocore.exceptions.SSOError, botocore.exceptions.TokenRetrievalError)  # fmt: skip
 
 
 _NO_CREDENTIALS = "No AWS credentials were found; set AWS_PROFILE or log in, or run with --offline."
@@ -76,8 +78,10 @@ def aws_errors(doing: str) -> Iterator[None]:
     try:
         yield
     except botocore.exceptions.NoCredentialsError as error:
+        raise PreflightError(_NO_CREDENTIALS) from error
+    except _UNUSABLE_CREDENTIALS as error:
         raise PreflightError(
-            "No AWS credentials were found; set AWS_PROFILE or log in, or run with --offline."
+            f"AWS credentials cannot be used ({error}); log in again, or run with --offline."
         ) from error
     except botocore.exceptions.ClientError as error:
         code, message = error.response["Error"]["Code"], error.response["Error"].get("Message", "")

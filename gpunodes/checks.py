@@ -52,8 +52,8 @@ class Check:
 
 def allocation_sizes(gpus: Sequence[Gpu]) -> list[int]:
     """How much to allocate on each GPU: an amount of its own, so that two GPUs that are mixed up cannot agree."""
-    shares = len(gpus) + 1
-    return [int(gpu.free_bytes * 0.9 * (number + 1) / shares) for number, gpu in enumerate(gpus)]
+    least_bytes = min((gpu.free_bytes for gpu in gpus), default=0)  # of all: shares of unequal GPUs could be equal
+    return [int(least_bytes * 0.9 * (number + 1) / (len(gpus) + 1)) for number in range(len(gpus))]
 
 
 def service_is_active(unit: str, state: str, proves: str) -> Check:
@@ -83,7 +83,7 @@ def datapoints_arrived(name: str, proves: str, readings: Readings) -> Check:
         reason = f"{len(missing)} of {count} series have no datapoint: {'; '.join(missing[:3])}"
         reason += f"; and {len(missing) - 3} more" if len(missing) > 3 else ""
     else:
-        reason = f"all {count} series have datapoints"
+        reason = f"all {count} series have datapoints" if count else "there is no series to look at"
     return Check(name, proves, count > 0 and not missing, reason, {"missing": missing, "series": count})
 
 
@@ -98,8 +98,8 @@ def memory_rose(allocated: Mapping[Series, int], before: Readings, maximum: Read
     """
     rows, wrong = [], []
     for series, size_bytes in allocated.items():
-        base = _lowest(before[series])
-        peak = _highest(_since(maximum[series], floor_minute(since)))
+        base = _lowest(before.get(series, []))
+        peak = _highest(_since(maximum.get(series, []), floor_minute(since)))
         rise = None if base is None or peak is None else peak - base
         fits = rise is not None and (
             size_bytes * (1 - _TOLERANCE) <= rise <= size_bytes * (1 + _TOLERANCE) + CONTEXT_ALLOWANCE_BYTES
@@ -128,8 +128,8 @@ def memory_fell(allocated: Mapping[Series, int], before: Readings, minimum: Read
     """
     rows, wrong = [], []
     for series, size_bytes in allocated.items():
-        base = _lowest(before[series])
-        low = _lowest(_since(minimum[series], since))
+        base = _lowest(before.get(series, []))
+        low = _lowest(_since(minimum.get(series, []), since))
         fits = base is not None and low is not None and abs(low - base) <= size_bytes * _TOLERANCE
         rows.append({"series": str(series), "before_bytes": base, "after_bytes": low, "fits": fits})
         if not fits:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from gpunodes.errors import ToolError
 
-_GRACE_SECONDS = 90.0  # Packer and Terraform finish the API call at hand and remove what they made
+GRACE_SECONDS = 90.0  # Packer and Terraform finish the API call at hand and remove what they made
 _LAST_LINES = 4000
 
 
@@ -30,8 +32,8 @@ def run(argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path 
             errors="replace",
             check=False,
         )
-    except FileNotFoundError as error:
-        raise ToolError(f"`{argv[0]}` is not installed; run scripts/bootstrap.") from error
+    except OSError as error:
+        raise _not_started(argv[0], error) from error
     if done.returncode != 0:
         raise ToolError(f"`{argv[0]}` failed: {_last_line(done.stdout + done.stderr)}")
     return done.stdout
@@ -44,6 +46,7 @@ def follow(
     env: Mapping[str, str],
     cwd: Path | None = None,
     on_line: Callable[[str], None] | None = None,
+    grace_seconds: float = GRACE_SECONDS,
 ) -> int:
     """Run a long program, its output line by line into `log` and to `on_line`; return its exit status.
 
@@ -56,9 +59,10 @@ def follow(
         env: added to this process's environment.
         cwd: working directory.
         on_line: told each line without its end.
+        grace_seconds: how long an interrupted program may take to clean up before it and its children are killed.
 
     Raises:
-        ToolError: it is not installed.
+        ToolError: it is not installed or cannot be started.
         BaseException: whatever interrupted the wait, after the program has ended.
     """
     try:
@@ -73,15 +77,20 @@ def follow(
             errors="replace",
             start_new_session=True,
         )
-    except FileNotFoundError as error:
-        raise ToolError(f"`{argv[0]}` is not installed; run scripts/bootstrap.") from error
-    with log.open("a") as written:
+    except OSError as error:
+        raise _not_started(argv[0], error) from error
+    with process:
         try:
-            _pump(process, written.write, on_line)
+            with log.open("a") as written:
+                try:
+                    _pump(process, written.write, on_line)
+                except BaseException:
+                    _interrupt(process, written.write, grace_seconds)
+                    raise
+            return process.wait()
         except BaseException:
-            _end(process, written.write)
+            _kill(process)
             raise
-    return process.wait()
 
 
 def _pump(
@@ -93,15 +102,24 @@ def _pump(
             on_line(line.rstrip("\n"))
 
 
-def _end(process: subprocess.Popen[str], write: Callable[[str], object]) -> None:
+def _interrupt(process: subprocess.Popen[str], write: Callable[[str], object], grace_seconds: float) -> None:
     """Interrupt a program once and let it clean up; what it prints meanwhile goes to its log."""
-    process.terminate() if process.poll() is not None else process.send_signal(2)
-    try:
-        rest, _ = process.communicate(timeout=_GRACE_SECONDS)
+    process.send_signal(signal.SIGINT)
+    with suppress(subprocess.TimeoutExpired):
+        rest, _ = process.communicate(timeout=grace_seconds)
         write(rest or "")
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    """End what is left of a program's session: its plugins too, which would go on without it."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _not_started(program: str, error: OSError) -> ToolError:
+    if isinstance(error, FileNotFoundError):
+        return ToolError(f"`{program}` is not installed; run scripts/bootstrap.")
+    return ToolError(f"`{program}` cannot be started ({error.strerror}); see to that file.")
 
 
 def _last_line(output: str) -> str:

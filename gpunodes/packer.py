@@ -14,6 +14,7 @@ from gpunodes.errors import PreflightError, ToolError
 
 OLDEST = (1, 6, 6)
 _PLUGINS_SINCE = (1, 7, 0)
+_COMPLAINT = re.compile(r"(?<![\w-])[Ee]rror(?:ed)?(?![\w-])|failed|==>.*(?:missing|refus|mismatch)")
 
 
 def version() -> tuple[int, ...]:
@@ -27,8 +28,13 @@ def version() -> tuple[int, ...]:
         raise PreflightError(
             f"Packer is not installed; run scripts/bootstrap, or put Packer {wanted} or newer on PATH."
         )
-    output = commands.run(["packer", "version"], env={"CHECKPOINT_DISABLE": "1"})
-    found = re.search(r"v(\d+)\.(\d+)\.(\d+)", output)
+    try:
+        output = commands.run(["packer", "version"], env={"CHECKPOINT_DISABLE": "1"})
+    except ToolError as error:
+        raise PreflightError(
+            f"The `packer` on PATH does not work; put Packer {wanted} or newer first on PATH."
+        ) from error
+    found = re.search(r"Packer v(\d+)\.(\d+)\.(\d+)", output)
     if found is None:
         raise PreflightError(f"`packer` on PATH is not HashiCorp's Packer; put Packer {wanted} or newer first on PATH.")
     installed = tuple(int(part) for part in found.groups())
@@ -95,9 +101,9 @@ def artifact_ami(manifest: Path) -> str:
     try:
         document = json.loads(manifest.read_text())
         entry = next(build for build in document["builds"] if build["packer_run_uuid"] == document["last_run_uuid"])
-    except (OSError, ValueError, KeyError, StopIteration) as error:
+        return str(entry["artifact_id"]).rpartition(":")[2]
+    except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:
         raise ToolError(f"Packer ended well but wrote no usable manifest to {manifest}; bake again.") from error
-    return str(entry["artifact_id"]).rpartition(":")[2]
 
 
 def _run(
@@ -113,7 +119,7 @@ def _run(
         text = _message(line)
         if "==>" in line and text:
             on_step(text)
-        if re.search(r"[Ee]rror|failed|==>.*(?:missing|refus|mismatch)", line):
+        if _COMPLAINT.search(line):
             errors.append(text or line.strip())
 
     status = commands.follow(argv, log=log, env=env, cwd=repository, on_line=note)
@@ -124,5 +130,5 @@ def _run(
 
 def _message(line: str) -> str:
     """A line of Packer without time stamp, arrow and the builder's name."""
-    text = re.sub(r"^\S+Z?\s*(?=(==>|\s{4}))", "", line.strip())
+    text = re.sub(r"^\d{4}-\d\d-\d\dT\S+", "", line.strip()).strip()
     return re.sub(r"^(==>)?\s*(amazon-ebs\.gpu|Builds finished[^:]*)?:?\s*", "", text).strip()

@@ -20,6 +20,7 @@ class TerminalProgress:
         self._console = console or Console(stderr=True, highlight=False)
         self._clock = clock
         self._live: Live | None = None
+        self._spinner = Spinner("dots", style="cyan")
         self._name = ""
         self._begin = 0.0
         self._detail = ""
@@ -57,4 +58,5 @@ class TerminalProgress:
         detail = f"  {self._detail}" if self._detail else ""
         width = max(20, self._console.width - 24)
         text = f"{self._name}{detail}"
-        return Spinner("dots", Text(f" {text[:width]:<{min(width, 44)}} {seconds:7.1f} s"), style="cyan")
+        self._spinner.update(text=Text(f" {text[:width]:<{min(width, 44)}} {seconds:7.1f} s"))
+        return self._spinner  # the same one each time, for a new one would stand still

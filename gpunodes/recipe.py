@@ -42,13 +42,20 @@ class Recipe:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
-def read(target: Target, source_ami: str, wheelhouse: Wheelhouse) -> Recipe:
+def read(
+    target: Target,
+    source_ami: str,
+    wheelhouse: Wheelhouse,
+    *,
+    templates: Path = TEMPLATE_FOLDER,
+    provisioning: Path = PROVISION_FOLDER,
+) -> Recipe:
     """The recipe of this checkout for a target."""
     return Recipe(
         source_ami=source_ami,
         wheelhouse_digest=wheelhouse.digest,
-        template_digest=template_digest(TEMPLATE_FOLDER),
-        files_digest=_files_digest(PROVISION_FOLDER, TEMPLATE_FOLDER / "rootfs"),
+        template_digest=template_digest(templates),
+        files_digest=_files_digest(provisioning, templates / "rootfs"),
         agent_key_fingerprint=target.agent_key_fingerprint,
     )
 

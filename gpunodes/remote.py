@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import shlex
 import time
 from collections.abc import Callable
@@ -18,6 +19,9 @@ from gpunodes.errors import ToolError
 _CONNECT_SECONDS = 5
 _POLL_SECONDS = 0.2
 _COMMAND_SECONDS = 120
+_BROKEN = (OSError, EOFError, paramiko.SSHException)
+# Each attempt to connect that fails becomes an error of ours; paramiko's own account of it would go to standard error.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
 class Remote:
@@ -43,7 +47,12 @@ class Remote:
             connect_kwargs={"key_filename": str(private_key), "allow_agent": False, "look_for_keys": False},
         )
 
-    def connect(self, patience_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def connect(
+        self,
+        patience_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+        wait: Callable[[float], None] = time.sleep,
+    ) -> None:
         """Wait until the instance lets us in.
 
         Raises:
@@ -56,7 +65,7 @@ class Remote:
                     f"The instance at {self.host} did not let us in by SSH within {patience_seconds:.0f} s ({failure});"
                     " look at its console output."
                 ) from failure
-            time.sleep(_POLL_SECONDS)
+            wait(_POLL_SECONDS)
 
     def run(self, command: str) -> str:
         """Run a shell command and return what it printed.
@@ -78,7 +87,7 @@ class Remote:
         """Write a file; whole or not at all."""
         try:
             self._connection.put(io.StringIO(content), f"{path}.unfinished")
-        except (OSError, EOFError, paramiko.SSHException) as error:
+        except _BROKEN as error:
             raise ToolError(f"Writing {path} on the instance failed ({error}); try again.") from error
         self.run(f"mv {shlex.quote(path)}.unfinished {shlex.quote(path)}")
 
@@ -89,7 +98,7 @@ class Remote:
     def _try_to_open(self) -> Exception | None:
         try:
             self._connection.open()
-        except (OSError, EOFError, paramiko.SSHException) as error:
+        except _BROKEN as error:
             self._connection.close()
             return error
         return None
@@ -97,5 +106,5 @@ class Remote:
     def _run(self, command: str) -> Any:
         try:
             return self._connection.run(command, hide=True, warn=True, in_stream=False, timeout=_COMMAND_SECONDS)
-        except (OSError, EOFError, paramiko.SSHException, invoke.exceptions.CommandTimedOut) as error:
+        except (*_BROKEN, invoke.exceptions.CommandTimedOut, invoke.exceptions.ThreadException) as error:
             raise ToolError(f"The connection to the instance at {self.host} broke ({error}); try again.") from error

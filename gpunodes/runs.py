@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,14 +38,28 @@ class Run:
         return path
 
 
-def start(settings: Settings, now: datetime | None = None) -> Run:
+def _free_bytes(folder: Path) -> int:
+    return shutil.disk_usage(folder).free
+
+
+def start(settings: Settings, now: datetime | None = None, free_bytes_in: Callable[[Path], int] = _free_bytes) -> Run:
     """Begin a run with a folder of its own.
 
+    Args:
+        settings: where the runs are.
+        now: UTC; the clock's by default.
+        free_bytes_in: free disk space of a folder, bytes.
+
     Raises:
-        PreflightError: less than 2 GiB of disk are free.
+        PreflightError: the folder cannot be written, or less than 2 GiB of disk are free.
     """
-    settings.work_folder.mkdir(parents=True, exist_ok=True)
-    free_bytes = shutil.disk_usage(settings.work_folder).free
+    try:
+        settings.work_folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PreflightError(
+            f"{settings.work_folder} cannot be made ({error.strerror}); set work_folder in gpunodes.toml."
+        ) from error
+    free_bytes = free_bytes_in(settings.work_folder)
     if free_bytes < _NEEDED_BYTES:
         raise PreflightError(
             f"{settings.work_folder} has {free_bytes / 2**30:.1f} GiB free and a run needs 2 GiB; make room there."

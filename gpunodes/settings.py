@@ -66,7 +66,7 @@ def load(path: Path = REPOSITORY / "gpunodes.toml") -> Settings:
         return Settings()
     try:
         document = tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # no TOML, or no UTF-8
         raise UsageError(f"{path.name} is not valid TOML ({error}); correct that line.") from error
     kinds = {field.name: type(getattr(Settings(), field.name)) for field in fields(Settings)}
     for key, value in document.items():
@@ -78,7 +78,7 @@ def load(path: Path = REPOSITORY / "gpunodes.toml") -> Settings:
         if type(value) is not expected:
             raise UsageError(f"{path.name}: `{key}` must be {_NAMES[expected]}, not {value!r}.")
     if "work_folder" in document:
-        document["work_folder"] = (path.parent / document["work_folder"]).absolute()
+        document["work_folder"] = (path.parent / Path(document["work_folder"]).expanduser()).absolute()
     return Settings(**document)
 
 

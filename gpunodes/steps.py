@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Protocol
 
-from gpunodes.errors import GpunodesError, InterruptedRunError
+from gpunodes.errors import InterruptedRunError
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_CLEANING_UP = "cleaning up, a moment please"
 
 
 class Progress(Protocol):
@@ -26,7 +29,10 @@ class Progress(Protocol):
         """What the running step is doing."""
 
     def end(self, name: str, seconds: float, outcome: str) -> None:
-        """A step ended: `done`, `failed` or `cleaned up`."""
+        """A step ended: `done` or `failed`."""
+
+    def say(self, text: str) -> None:
+        """What a person must know, whatever else is shown."""
 
 
 @dataclass(frozen=True)
@@ -69,40 +75,45 @@ def run_steps(
     """
     timings: list[Timing] = []
     begun: list[Step] = []
-    finished = False
-    with _stop_signals_interrupt():
+    failures: list[Exception] = []
+    with _stop_signals_interrupt(progress):
         try:
             for step in steps:
                 begun.append(step)
-                timings.append(_timed(step.name, step.do, progress, "done", clock))
-            finished = True
+                timings.append(_timed(step.name, step.do, progress, clock))
         except KeyboardInterrupt as error:
-            raise InterruptedRunError("Stopped as asked; what this run made is removed.") from error
-        finally:
-            if not (keep and finished):
-                timings += _clean_up(begun, progress, clock, quiet=not finished)
+            failures = _clean_up(begun, progress, clock, timings)
+            left = "run `invoke destroy` for what could not be" if failures else "what this run made is"
+            raise InterruptedRunError(f"Stopped as asked; {left} removed.") from error
+        except BaseException:
+            _clean_up(begun, progress, clock, timings)
+            raise
+        if not keep:
+            failures = _clean_up(begun, progress, clock, timings)
+    if failures:
+        raise failures[0]
     return timings
 
 
-def _clean_up(begun: list[Step], progress: Progress, clock: Callable[[], float], *, quiet: bool) -> list[Timing]:
-    """Clean up every step; a clean-up that fails does not keep the others from theirs."""
-    timings, failures = [], []
+def _clean_up(
+    begun: list[Step], progress: Progress, clock: Callable[[], float], timings: list[Timing]
+) -> list[Exception]:
+    """Clean up every step; a clean-up that fails does not keep the others from theirs. Returns what failed."""
+    failures: list[Exception] = []
     with _stop_signals_ignored(progress):
         for step in reversed(begun):
             if step.clean_up is None:
                 continue
             name = f"clean up: {step.name}"
             try:
-                timings.append(_timed(name, step.clean_up, progress, "done", clock))
-            except GpunodesError as error:
-                progress.detail(str(error))
+                timings.append(_timed(name, step.clean_up, progress, clock))
+            except Exception as error:  # noqa: BLE001 - whatever it is, the other clean-ups come first
+                progress.say(f"{name}: {error}")
                 failures.append(error)
-    if failures and not quiet:
-        raise failures[0]
-    return timings
+    return failures
 
 
-def _timed(name: str, work: Callable[[], None], progress: Progress, outcome: str, clock: Callable[[], float]) -> Timing:
+def _timed(name: str, work: Callable[[], None], progress: Progress, clock: Callable[[], float]) -> Timing:
     progress.begin(name)
     begin = clock()
     try:
@@ -111,33 +122,40 @@ def _timed(name: str, work: Callable[[], None], progress: Progress, outcome: str
         progress.end(name, clock() - begin, "failed")
         raise
     seconds = clock() - begin
-    progress.end(name, seconds, outcome)
+    progress.end(name, seconds, "done")
     return Timing(name, seconds)
 
 
 @contextmanager
-def _stop_signals_interrupt() -> Iterator[None]:
-    """SIGTERM and a closed terminal end a run as Ctrl-C does."""
+def _stop_signals_interrupt(progress: Progress) -> Iterator[None]:
+    """SIGTERM and a closed terminal end a run like Ctrl-C, once: a second one would tear Terraform from its state."""
+    heard: list[int] = []
 
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        heard.append(number)
+        if len(heard) > 1:
+            progress.detail(_CLEANING_UP)
+        else:
+            raise KeyboardInterrupt
 
-    with _handling((signal.SIGTERM, signal.SIGHUP), interrupt):
+    with _handling(interrupt):
         yield
 
 
 @contextmanager
 def _stop_signals_ignored(progress: Progress) -> Iterator[None]:
     def answer(_number: int, _frame: FrameType | None) -> None:
-        progress.detail("cleaning up, a moment please")
+        progress.detail(_CLEANING_UP)
 
-    with _handling((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), answer):
+    with _handling(answer):
         yield
 
 
 @contextmanager
-def _handling(numbers: tuple[signal.Signals, ...], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    before = {number: signal.signal(number, handler) for number in numbers}
+def _handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    # A signal that is ignored stays so: under `nohup` a closed terminal must not end a run.
+    heard = [number for number in _STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in heard}
     try:
         yield
     finally:

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,10 @@ def version() -> tuple[int, ...]:
     wanted = ".".join(str(part) for part in OLDEST)
     if shutil.which("terraform") is None:
         raise PreflightError(f"Terraform is not installed; run scripts/bootstrap, or put {wanted} or newer on PATH.")
-    output = commands.run(["terraform", "version"], env={"CHECKPOINT_DISABLE": "1"})
+    try:
+        output = commands.run(["terraform", "version"], env={"CHECKPOINT_DISABLE": "1"})
+    except ToolError as error:
+        raise PreflightError(f"The `terraform` on PATH does not work; put {wanted} or newer first on PATH.") from error
     found = re.search(r"Terraform v(\d+)\.(\d+)\.(\d+)", output)
     if found is None:
         raise PreflightError(f"`terraform` on PATH is not Terraform; put Terraform {wanted} or newer first on PATH.")
@@ -46,12 +50,23 @@ def version() -> tuple[int, ...]:
 def find_mirror(parents: Iterable[Path] = _MIRROR_PARENTS, opt: Path = Path("/opt")) -> Path | None:
     """A folder with providers as a filesystem mirror, or None: then they come from the registry."""
     folders = [parent.expanduser() for parent in parents]
-    folders += sorted(opt.iterdir()) if opt.is_dir() else []
-    return next((folder for folder in folders if (folder / _REGISTRY).is_dir()), None)
+    with suppress(OSError):  # absent, or not for us to read
+        folders += sorted(opt.iterdir())
+    return next((folder for folder in folders if _has_providers(folder)), None)
+
+
+def _has_providers(folder: Path) -> bool:
+    try:
+        return (folder / _REGISTRY).is_dir()
+    except OSError:  # a folder that is not for us to look into holds nothing for us
+        return False
 
 
 def cli_environment(
-    folder: Path, environment: Mapping[str, str] = os.environ, mirror: Callable[[], Path | None] = find_mirror
+    folder: Path,
+    environment: Mapping[str, str] = os.environ,
+    mirror: Callable[[], Path | None] = find_mirror,
+    users_own: Path = Path("~/.terraformrc"),
 ) -> dict[str, str]:
     """Variables with which Terraform finds its providers and asks nothing.
 
@@ -62,10 +77,11 @@ def cli_environment(
         folder: gets our CLI configuration.
         environment: the process's.
         mirror: looks for a filesystem mirror.
+        users_own: the CLI configuration that Terraform reads where the environment names none.
     """
     variables = {"TF_IN_AUTOMATION": "1", "TF_INPUT": "0", "CHECKPOINT_DISABLE": "1", "NO_COLOR": "1"}
     named = environment.get("TF_CLI_CONFIG_FILE", "")
-    if named and Path(named).exists():
+    if (Path(named) if named else users_own.expanduser()).exists():
         return variables
     found = mirror()
     plugin_cache = folder / "plugin-cache"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,12 +32,15 @@ class Wheelhouse:
     gpumon_version: str
 
 
-def ensure(cache: Path, repository: Path = REPOSITORY) -> Wheelhouse:
+def ensure(
+    cache: Path, repository: Path = REPOSITORY, run: Callable[[Sequence[str]], object] = commands.run
+) -> Wheelhouse:
     """Build the wheelhouse unless the same one is there.
 
     Args:
         cache: folder for wheelhouses.
         repository: the checkout.
+        run: runs a program.
 
     Raises:
         ToolError: the wheel cannot be built or the package index not be reached.
@@ -47,17 +51,17 @@ def ensure(cache: Path, repository: Path = REPOSITORY) -> Wheelhouse:
     if not folder.is_dir():
         unfinished = folder.with_suffix(".unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
-        _build(unfinished, repository)
+        _build(unfinished, repository, run)
         unfinished.rename(folder)
     return Wheelhouse(folder, digest, version)
 
 
-def _build(folder: Path, repository: Path) -> None:
+def _build(folder: Path, repository: Path, run: Callable[[Sequence[str]], object]) -> None:
     """Build with the locked build backend (no isolation: nothing unlocked is fetched), then fetch what is locked."""
     lock = repository / "requirements" / "gpumon.txt"
-    commands.run([sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(repository)])
+    run([sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(repository)])
     wheel = next(folder.glob("gpumon-*.whl"))
-    commands.run(
+    run(
         [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--require-hashes",
             "--only-binary=:all:", "--implementation=py", "--abi=none", "--platform=any",
             f"--python-version={_OLDEST_PYTHON}", f"--dest={folder}", f"--requirement={lock}"]

@@ -88,8 +88,11 @@ class _QuietRequestHandler(WSGIRequestHandler):
 def _ec2_form(environ: dict[str, Any]) -> dict[str, str]:
     """The parameters of an EC2 request; empty for every other service. Leaves the body readable for moto."""
     content_type = environ.get("CONTENT_TYPE", "")
-    length = int(environ.get("CONTENT_LENGTH") or 0)
-    if not content_type.startswith("application/x-www-form-urlencoded") or length > _LARGEST_EC2_FORM_BYTES:
+    stated_length = environ.get("CONTENT_LENGTH") or ""
+    length = int(stated_length) if stated_length.isdecimal() else 0
+    if not content_type.startswith("application/x-www-form-urlencoded"):
+        return {}
+    if not 0 < length <= _LARGEST_EC2_FORM_BYTES:  # a body without a stated length is left to moto
         return {}
     if "/ec2/aws4_request" not in environ.get("HTTP_AUTHORIZATION", ""):
         return {}

@@ -28,7 +28,8 @@ class Account:
                 endpoint_url=endpoint_url,
                 aws_access_key_id=ACCESS_KEY_ID,
                 aws_secret_access_key=SECRET_ACCESS_KEY,
-                config=Config(retries={"total_max_attempts": 2}, read_timeout=30),
+                # No proxies: the API is on this machine, whatever the caller's environment says.
+                config=Config(retries={"total_max_attempts": 2}, read_timeout=30, proxies={}),
             )
 
         self.ec2 = client("ec2")
@@ -87,7 +88,10 @@ class Account:
         if not profile:
             return {}
         name = profile["Arn"].rsplit("/", 1)[-1]
-        roles = self._iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"]["Roles"]
+        try:
+            roles = self._iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"]["Roles"]
+        except self._iam.exceptions.NoSuchEntityException:
+            return {}  # deleted since the launch; the rest of the metadata is still true
         info = {"Code": "Success", "InstanceProfileArn": profile["Arn"], "InstanceProfileId": profile.get("Id", "")}
         if not roles:
             return {"info": json.dumps(info)}

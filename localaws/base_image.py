@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -146,10 +147,12 @@ def _system_digest() -> str:
 def _finish(folder: Path, build: Callable[[Path], None]) -> None:
     """Build beside the final place and move there: a folder that exists under its name is complete."""
     unfinished = folder.with_name(folder.name + ".unfinished")
+    callers_mask = os.umask(0o022)  # the layer's modes are the instance's: /usr must be readable by all there
     try:
         build(unfinished)
         unfinished.rename(folder)
     finally:
+        os.umask(callers_mask)
         shutil.rmtree(unfinished, ignore_errors=True)
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -31,6 +34,12 @@ class ControlGroups:
             for procs in (top / machine).rglob("cgroup.procs"):
                 found.update(int(line) for line in procs.read_text().split())
         return found - {0}
+
+    def kill(self, machine: str = ".") -> None:
+        """Kill what is inside one machine's groups, or inside every machine's."""
+        for process_id in self.process_ids(machine):
+            with suppress(ProcessLookupError):  # it ended by itself meanwhile, which is what was wanted
+                os.kill(process_id, signal.SIGKILL)
 
     def remove(self, machine: str | None = None, patience_seconds: float = 5.0) -> None:
         """Remove one machine's groups, or every machine's, once their last process has gone.

@@ -9,14 +9,15 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from localaws import base_image, preflight
 from localaws.cgroups import ControlGroups
-from localaws.commands import Process, start_daemon, wait
+from localaws.commands import start_daemon
 from localaws.errors import AlreadyUpError, LocalAwsError, NotUpError
 from localaws.layout import (
     ACCESS_KEY_ID,
@@ -27,6 +28,7 @@ from localaws.layout import (
     Layout,
 )
 
+_PROFILE = "localaws"  # in profile.conf
 _START_SECONDS = 60.0
 _STOP_SECONDS = 40.0
 
@@ -83,19 +85,16 @@ def up(layout: Layout, say: Callable[[str], None]) -> Facts:
         LocalAwsError: a part did not start; what it printed is in the message.
     """
     preflight.check_root()
-    if _is_locked(layout):
-        raise AlreadyUpError("The offline cloud is up already; look with `invoke offline.status`.")
-    _clean_up(layout)
-    preflight.check(layout)
-    base_image.ensure(layout.cache, say)
-    layout.run.mkdir(parents=True)
-    daemon = _start(layout)
+    with _locked(layout) as lock:
+        _clean_up(layout)
+        preflight.check(layout)
+        base_image.ensure(layout.cache, say)
+        layout.run.mkdir(parents=True)
+        _start(layout, lock)
     try:
-        return _wait_until_ready(layout, daemon)
+        return _wait_until_ready(layout)
     except BaseException:
-        if daemon.poll() is None:
-            daemon.terminate()
-            wait(daemon, _STOP_SECONDS)
+        _end_daemon(layout)
         _clean_up(layout)
         raise
 
@@ -141,8 +140,11 @@ def environment(facts_: Facts) -> dict[str, str]:
         "AWS_ACCESS_KEY_ID": ACCESS_KEY_ID,
         "AWS_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
         "AWS_SESSION_TOKEN": "",
-        "AWS_PROFILE": "",
-        "AWS_CONFIG_FILE": "/dev/null",
+        # boto3 takes neither an empty name nor one that its file does not have.
+        "AWS_PROFILE": _PROFILE,
+        "AWS_DEFAULT_PROFILE": _PROFILE,
+        "AWS_CONFIG_FILE": str(Path(__file__).with_name("profile.conf")),
+        "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "false",
         "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
         "AWS_EC2_METADATA_DISABLED": "true",
     }
@@ -166,34 +168,42 @@ def _is_locked(layout: Layout) -> bool:
         return False
     with layout.lock.open("r") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two who look do not take each other for a daemon
         except BlockingIOError:
             return True
     return False
 
 
-def _start(layout: Layout) -> Process:
+@contextmanager
+def _locked(layout: Layout) -> Iterator[int]:
+    """Hold the lock, from before anything is changed: a second `up` must not clean up what the first one makes."""
+    layout.state.mkdir(parents=True, exist_ok=True)
     with layout.lock.open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise AlreadyUpError("The offline cloud is being started by somebody else; wait for it.") from error
-        os.set_inheritable(lock.fileno(), True)
-        return start_daemon(
-            ["unshare", "--mount", "--propagation=private", sys.executable, "-m", "localaws.daemon"],
-            log=layout.daemon_log,
-            cwd=Path(__file__).parents[1],
-            env={"LOCALAWS_STATE": str(layout.state)},
-            kept_open=(lock.fileno(),),
-        )
+            message = "The offline cloud is up already, or being started; look with `invoke offline.status`."
+            raise AlreadyUpError(message) from error
+        yield lock.fileno()
 
 
-def _wait_until_ready(layout: Layout, daemon: Process) -> Facts:
+def _start(layout: Layout, lock: int) -> None:
+    """Start the daemon, which inherits the lock."""
+    start_daemon(
+        ["unshare", "--mount", "--propagation=private", sys.executable, "-m", "localaws.daemon"],
+        log=layout.daemon_log,
+        cwd=Path(__file__).parents[1],
+        env={"LOCALAWS_STATE": str(layout.state)},
+        kept_open=(lock,),
+    )
+
+
+def _wait_until_ready(layout: Layout) -> Facts:
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         if layout.daemon_facts.exists():
             return facts(layout)
-        if daemon.poll() is not None:
+        if not _is_locked(layout):
             break
         time.sleep(0.05)
     lines = layout.daemon_log.read_text(errors="replace").strip().splitlines() or ["it printed nothing"]
@@ -201,28 +211,22 @@ def _wait_until_ready(layout: Layout, daemon: Process) -> Facts:
 
 
 def _end_daemon(layout: Layout) -> None:
-    process_id = _lock_owner(layout)
-    if process_id is None:
-        return
-    os.kill(process_id, signal.SIGTERM)
+    """Ask the daemon to end, and wait until it has; its last act is to let go of the lock."""
     deadline = time.monotonic() + _STOP_SECONDS
+    asked = False
     while _is_locked(layout):
+        if not asked and layout.daemon_process_id.exists():
+            os.kill(int(layout.daemon_process_id.read_text()), signal.SIGTERM)
+            asked = True
         if time.monotonic() > deadline:
-            raise LocalAwsError(f"The offline cloud does not stop; end process {process_id} and try again.")
+            raise LocalAwsError(f"The offline cloud does not stop; end its process, see {layout.daemon_log}.")
         time.sleep(0.05)
-
-
-def _lock_owner(layout: Layout) -> int | None:
-    if layout.daemon_facts.exists():
-        return Facts(**json.loads(layout.daemon_facts.read_text())).process_id
-    return None
 
 
 def _clean_up(layout: Layout) -> None:
     """Remove what a daemon left, killed or not: mounts and namespaces died with it, groups and files remain."""
     groups = ControlGroups(layout.control_group)
-    for process_id in groups.process_ids():
-        os.kill(process_id, signal.SIGKILL)
+    groups.kill()
     groups.remove()
     if layout.run.exists():
         shutil.rmtree(layout.run)

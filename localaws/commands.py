@@ -10,9 +10,11 @@ from pathlib import Path
 from localaws.errors import CommandFailed
 
 _OUTPUT_KEPT = 4000
-_SETPRIV = "setpriv"  # util-linux
+# Both from util-linux.
+_SETPRIV = "setpriv"
+_SETSID = "setsid"
 # The child enters its control groups itself, before anything that it starts can be outside of them.
-_ENTER_GROUPS = 'for file in $CGROUP_FILES; do echo $$ >"$file"; done; unset CGROUP_FILES; exec "$@"'
+_ENTER_GROUPS = 'for file in $CGROUP_FILES; do echo $$ >"$file" || exit; done; unset CGROUP_FILES; exec "$@"'
 
 
 Process = subprocess.Popen[bytes]
@@ -46,7 +48,7 @@ def run(
         timeout_seconds: after this it is killed and counts as failed.
 
     Raises:
-        CommandFailed: it is not installed, exited with another status than 0, or timed out.
+        CommandFailed: it is not installed or not executable, exited with another status than 0, or timed out.
     """
     arguments = list(argv)
     stdin_text = "" if input is None else input
@@ -62,8 +64,8 @@ def run(
             timeout=timeout_seconds,
             check=False,
         )
-    except FileNotFoundError as error:
-        raise CommandFailed(arguments, None, f"{error.filename}: not found") from error
+    except OSError as error:
+        raise CommandFailed(arguments, None, f"{error.filename}: {error.strerror}") from error
     except subprocess.TimeoutExpired as error:
         raise CommandFailed(arguments, None, f"no end after {timeout_seconds} s") from error
     if done.returncode != 0:
@@ -94,8 +96,8 @@ def start(argv: Sequence[str], *, log: Path, cgroup_files: Sequence[Path] = ()) 
 
 def start_daemon(
     argv: Sequence[str], *, log: Path, cwd: Path, env: Mapping[str, str], kept_open: Sequence[int] = ()
-) -> Process:
-    """Start a process in a session of its own that outlives this one.
+) -> None:
+    """Start a process in a session of its own that is no child of this one and outlives it.
 
     Args:
         argv: program and arguments.
@@ -105,13 +107,13 @@ def start_daemon(
         kept_open: file descriptors that it inherits, a lock for instance.
     """
     with log.open("ab") as output:
-        return subprocess.Popen(
-            list(argv),
+        subprocess.run(
+            [_SETSID, "--fork", *argv],
             cwd=cwd,
             env={**os.environ, **env},
             pass_fds=kept_open,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
+            check=True,
         )

@@ -29,6 +29,7 @@ from localaws.layout import (
     Layout,
     port_from_environment,
 )
+from localaws.machines import Machine
 
 _LOG = logging.getLogger("localaws")
 _LOOK_AROUND_SECONDS = 5.0  # machines that halt from inside are noticed that late; API calls at once
@@ -42,6 +43,8 @@ def main() -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    cloud.write_json(layout.daemon_process_id, os.getpid())
+    _forget_aws_settings()
     # Whatever nspawn and `ip netns` keep in /run belongs to this process alone and dies with it.
     run(["mount", "-t", "tmpfs", "-o", "mode=755", "localaws", "/run"])
     network.create_router()
@@ -52,6 +55,13 @@ def main() -> int:
     return 0
 
 
+def _forget_aws_settings() -> None:
+    """Keep the caller's profile, endpoints and files away from the daemon's own clients, which need none of them."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]
+    os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
+
+
 def _serve(layout: Layout, stop: threading.Event) -> None:
     base_layers = base_image.ensure(layout.cache, _LOG.info)
     base = Image(cloud.base_image_id(), tuple(base_layers))
@@ -59,7 +69,12 @@ def _serve(layout: Layout, stop: threading.Event) -> None:
     endpoint = f"http://127.0.0.1:{port_from_environment()}"
     account = Account(endpoint)
     subnet_id = account.create_network(SUBNET_CIDR)
-    sync = InstanceSync(account, ImageStore(layout.images, base), layout.machines, ControlGroups(layout.control_group))
+    groups = ControlGroups(layout.control_group)
+    sync = InstanceSync(
+        account,
+        ImageStore(layout.images, base),
+        lambda spec, image: Machine(spec, image, layout.machines / spec.instance_id, groups),
+    )
     _start_metadata(account, sync)
     fingerprint = downloads.build_tree(layout.cache / "downloads")
     _run_server(downloads.serve(layout.cache / "downloads", network.listen_in_router(ROUTER_ADDRESS, DOWNLOADS_PORT)))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from localaws.commands import run
-from localaws.errors import LocalAwsError
+from localaws.errors import CommandFailed, LocalAwsError
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,17 @@ class ImageStore:
             image_id: the AMI id that CreateImage returned.
             writes: the overlay's upper folder of the instance, which must not be running.
             below: the image that the instance was launched from.
+
+        Raises:
+            CommandFailed: the copy failed, for instance because the disk is full.
         """
         layer = self._folder / image_id
         # -a keeps owners, hard links, and what overlayfs needs: whiteouts (device 0:0) and trusted.* attributes.
-        run(["cp", "--archive", "--reflink=auto", str(writes), str(layer)])
+        try:
+            run(["cp", "--archive", "--reflink=auto", str(writes), str(layer)])
+        except CommandFailed:
+            shutil.rmtree(layer, ignore_errors=True)  # half a disk is none
+            raise
         image = Image(image_id, (layer, *below.layers))
         self._images[image_id] = image
         return image

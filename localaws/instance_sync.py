@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 from localaws.api import Ec2Call
-from localaws.cgroups import ControlGroups
 from localaws.errors import LocalAwsError
-from localaws.images import ImageStore
-from localaws.machines import InstanceSpec, Machine
+from localaws.images import Image, ImageStore
+from localaws.machines import InstanceSpec
 from localaws.network import on_subnet
 
 _LOG = logging.getLogger(__name__)
 _WANTED_RUNNING = frozenset({"pending", "running"})
+_BOOT_AGAIN = frozenset({"RebootInstances", "StopInstances"})
 _ENDED = frozenset({"shutting-down", "terminated"})
 
 
@@ -33,16 +34,67 @@ class Api(Protocol):
         """Tell that an instance halted from inside."""
 
 
-class InstanceSync:
-    """Holds the machines. Only its own thread starts and stops them, so their order is the order of the calls."""
+class Machine(Protocol):
+    """What the sync does with an instance's machine; `machines.Machine` is the real one."""
 
-    def __init__(self, api: Api, store: ImageStore, folder: Path, groups: ControlGroups) -> None:
+    @property
+    def spec(self) -> InstanceSpec:
+        """The instance."""
+
+    @property
+    def image(self) -> Image:
+        """What its disk was made from."""
+
+    @property
+    def writes(self) -> Path:
+        """All that the instance changed on its disk."""
+
+    @property
+    def is_started(self) -> bool:
+        """Whether it was started and not stopped from outside since."""
+
+    @property
+    def has_halted(self) -> bool:
+        """Whether it was started and halted by itself."""
+
+    @property
+    def has_rebooted(self) -> bool:
+        """Whether it was started and wants to be started again by itself."""
+
+    def start(self) -> None:
+        """Boot it."""
+
+    def request_stop(self) -> None:
+        """Ask it to halt."""
+
+    def finish_stop(self) -> None:
+        """Wait for the halt that was asked for."""
+
+    def stop(self) -> None:
+        """Halt it and wait."""
+
+    def destroy(self) -> None:
+        """Stop it and delete its disk."""
+
+
+class InstanceSync:
+    """Holds the machines. Only its own thread starts and stops them, so their order is the order of the calls.
+
+    What fails for one machine is logged once and shown by `machines`; the others go on.
+
+    Args:
+        api: tells what should exist.
+        store: the images' disks.
+        make_machine: an instance's machine, not started yet, for its description and its image.
+    """
+
+    def __init__(self, api: Api, store: ImageStore, make_machine: Callable[[InstanceSpec, Image], Machine]) -> None:
         self._api = api
-        self._groups = groups
         self._store = store
-        self._folder = folder
+        self._make_machine = make_machine
         self._machines: dict[str, Machine] = {}
         self._failures: dict[str, str] = {}
+        self._lost_images: set[str] = set()
         self._by_address: dict[str, dict[str, Any]] = {}
         self._lock = threading.Lock()
 
@@ -53,19 +105,22 @@ class InstanceSync:
         cannot follow TerminateInstances, and images are asked for after instances.
 
         Args:
-            calls: what was asked of the API since the last pass; only RebootInstances and CreateImage matter.
+            calls: what was asked of the API since the last pass; RebootInstances, StopInstances and CreateImage matter.
         """
         calls = list(calls)
         instances = {instance["InstanceId"]: instance for instance in self._api.instances()}
         images = self._api.images()
         self._remember_addresses(instances)
+        self._forget_failures(instances)
         self._report_halted(instances)
         self._stop_unwanted(instances)
         self._capture(images, {call.parameters.get("InstanceId", "") for call in calls if _is_no_reboot(call)})
         self._delete_ended(instances)
-        self._store.keep_only({image["ImageId"] for image in images}, self._layers_in_use())
+        boot_again = self._asked_to_boot_again(calls)
         self._start_wanted(instances)
-        self._reboot(calls)
+        self._reboot(boot_again)
+        # Last: an image may be deregistered right after RunInstances, whose instance still needs the disk.
+        self._store.keep_only({image["ImageId"] for image in images}, self._layers_in_use())
 
     def instance_at(self, address: str) -> dict[str, Any] | None:
         """The running instance with this private address, as in DescribeInstances."""
@@ -86,6 +141,7 @@ class InstanceSync:
                 "state": "running" if machine.is_started else "stopped",
             }
             for machine in machines
+            if machine.spec.instance_id not in failures
         ]
         return rows + [{"instance_id": name, "state": f"failed: {reason}"} for name, reason in failures.items()]
 
@@ -100,6 +156,30 @@ class InstanceSync:
         running = {i["PrivateIpAddress"]: i for i in instances.values() if i["State"]["Name"] in _WANTED_RUNNING}
         with self._lock:
             self._by_address = running
+
+    def _forget_failures(self, instances: dict[str, dict[str, Any]]) -> None:
+        """Once the caller stopped or terminated an instance that failed, a new start is a new attempt."""
+        with self._lock:
+            self._failures = {
+                name: reason
+                for name, reason in self._failures.items()
+                if instances.get(name, {}).get("State", {}).get("Name") in _WANTED_RUNNING
+            }
+
+    @contextmanager
+    def _guarded(self, machine_id: str, what: str) -> Iterator[None]:
+        """Let a failure cost this machine only, and say it once."""
+        try:
+            yield
+        except (LocalAwsError, OSError) as error:
+            if machine_id not in self._failures:
+                _LOG.error("%s could not be %s: %s", machine_id, what, error)
+            with self._lock:
+                self._failures[machine_id] = str(error)
+        else:
+            _LOG.info("%s %s", machine_id, what)
+            with self._lock:
+                self._failures.pop(machine_id, None)
 
     def _report_halted(self, instances: dict[str, dict[str, Any]]) -> None:
         for name, machine in self._machines.items():
@@ -121,26 +201,35 @@ class InstanceSync:
         for machine in machines:
             machine.request_stop()
         for machine in machines:
-            machine.finish_stop()
-            _LOG.info("%s stopped", machine.spec.instance_id)
+            with self._guarded(machine.spec.instance_id, "stopped"):
+                machine.finish_stop()
 
     def _capture(self, images: list[dict[str, Any]], without_reboot: set[str]) -> None:
         for image in images:
             image_id = image["ImageId"]
-            machine = self._machines.get(image.get("SourceInstanceId", ""))
-            if image_id in self._store:
+            if image_id in self._store or image_id in self._lost_images:
                 continue
+            machine = self._machines.get(image.get("SourceInstanceId", ""))
             if machine is None:
                 self._alias_copy(image)
                 continue
-            was_running = machine.is_started
-            halt = was_running and machine.spec.instance_id not in without_reboot
+            halt = machine.is_started and machine.spec.instance_id not in without_reboot
             if halt:
-                machine.stop()
+                with self._guarded(machine.spec.instance_id, f"halted for {image_id}"):
+                    machine.stop()
+            self._capture_one(image_id, machine)
+            if halt:
+                with self._guarded(machine.spec.instance_id, f"started after {image_id}"):
+                    machine.start()
+
+    def _capture_one(self, image_id: str, machine: Machine) -> None:
+        try:
             self._store.capture(image_id, machine.writes, machine.image)
+        except (LocalAwsError, OSError) as error:
+            self._lost_images.add(image_id)  # the disk has changed when the next attempt could be made
+            _LOG.error("%s could not be captured from %s: %s", image_id, machine.spec.instance_id, error)
+        else:
             _LOG.info("%s captured from %s", image_id, machine.spec.instance_id)
-            if halt:
-                machine.start()
 
     def _alias_copy(self, image: dict[str, Any]) -> None:
         source = image.get("SourceImageId", "")
@@ -150,10 +239,10 @@ class InstanceSync:
     def _delete_ended(self, instances: dict[str, dict[str, Any]]) -> None:
         for name, machine in list(self._machines.items()):
             if instances.get(name, {}).get("State", {}).get("Name", "terminated") in _ENDED:
-                machine.destroy()
-                with self._lock:
-                    del self._machines[name]
-                _LOG.info("%s deleted", name)
+                with self._guarded(name, "deleted"):
+                    machine.destroy()
+                    with self._lock:
+                        del self._machines[name]
 
     def _layers_in_use(self) -> set[Path]:
         return {layer for machine in self._machines.values() for layer in machine.image.layers}
@@ -163,39 +252,39 @@ class InstanceSync:
             if instance["State"]["Name"] not in _WANTED_RUNNING or name in self._failures:
                 continue
             machine = self._machines.get(name)
-            if machine is not None and machine.is_started:
+            if machine is not None and machine.is_started and not machine.has_rebooted:
                 continue
-            try:
-                (machine or self._create(instance)).start()
-                _LOG.info("%s started", name)
-            except LocalAwsError as error:
-                _LOG.error("%s has no machine: %s", name, error)
-                with self._lock:
-                    self._failures[name] = str(error)
+            with self._guarded(name, "started"):
+                machine = machine or self._create(instance)
+                machine.stop()  # what a reboot from inside left
+                machine.start()
 
     def _create(self, instance: dict[str, Any]) -> Machine:
         name, address = instance["InstanceId"], instance["PrivateIpAddress"]
         if not on_subnet(address):
             raise LocalAwsError(f"{address} is not an address of the offline subnet; launch with its SubnetId.")
         spec = InstanceSpec(name, instance["InstanceType"], address, instance["NetworkInterfaces"][0]["MacAddress"])
-        machine = Machine(spec, self._store.get(instance["ImageId"]), self._folder / name, self._groups)
+        machine = self._make_machine(spec, self._store.get(instance["ImageId"]))
         with self._lock:
             self._machines[name] = machine
         return machine
 
-    def _reboot(self, calls: list[Ec2Call]) -> None:
+    def _asked_to_boot_again(self, calls: list[Ec2Call]) -> list[Machine]:
+        """Machines that run and shall boot anew: after RebootInstances, or a stop that a start has overtaken."""
         asked = {
             value
             for call in calls
-            if call.action == "RebootInstances"
+            if call.action in _BOOT_AGAIN
             for key, value in call.parameters.items()
             if key.startswith("InstanceId")
         }
-        for machine in [self._machines[name] for name in asked if name in self._machines]:
-            if machine.is_started:
+        return [machine for name, machine in self._machines.items() if name in asked and machine.is_started]
+
+    def _reboot(self, machines: list[Machine]) -> None:
+        for machine in machines:
+            with self._guarded(machine.spec.instance_id, "rebooted"):
                 machine.stop()
                 machine.start()
-                _LOG.info("%s rebooted", machine.spec.instance_id)
 
 
 def _is_no_reboot(call: Ec2Call) -> bool:

@@ -80,6 +80,11 @@ class Layout:
         return self.run / "daemon.log"
 
     @property
+    def daemon_process_id(self) -> Path:
+        """Written by the daemon before anything else."""
+        return self.run / "daemon.pid"
+
+    @property
     def daemon_facts(self) -> Path:
         """Written by the daemon once every part answers: JSON of `cloud.Facts`."""
         return self.run / "daemon.json"
@@ -92,7 +97,6 @@ def port_from_environment() -> int:
         ValueError: the variable holds something else than a port number.
     """
     text = os.environ.get(PORT_VARIABLE) or str(DEFAULT_PORT)
-    port = int(text)
-    if not 0 < port < 65536:
+    if not text.isdecimal() or not 0 < int(text[:6]) < 65536:
         raise ValueError(text)
-    return port
+    return int(text)

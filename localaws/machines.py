@@ -17,8 +17,10 @@ from localaws.images import Image
 from localaws.simgpu.gpus import SimulatedGpus
 
 _SHUTDOWN_SECONDS = 20.0
+_REBOOTED_STATUS = 133  # with --keep-unit, nspawn leaves it to its starter to boot again, and says so with this
 _OVERLAY_OPTIONS = "index=off,metacopy=off,redirect_dir=off"  # what a copy of the upper folder can carry on
-_HALT = signal.SIGRTMIN + 3  # tells the container's systemd to halt in good order; nspawn forwards it for SIGTERM
+_HALT = signal.SIGRTMIN + 3  # tells a systemd to halt in good order
+_ASK_AGAIN_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,12 @@ class Machine:
     @property
     def has_halted(self) -> bool:
         """Whether it was started and its process ended by itself, as after `poweroff` inside."""
-        return self._process is not None and self._process.poll() is not None
+        return self._process is not None and self._process.poll() not in {None, _REBOOTED_STATUS}
+
+    @property
+    def has_rebooted(self) -> bool:
+        """Whether `reboot` inside ended its process; somebody must start it again."""
+        return self._process is not None and self._process.poll() == _REBOOTED_STATUS
 
     def start(self) -> None:
         """Mount the disk, connect the network, boot.
@@ -73,32 +80,37 @@ class Machine:
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         (self.folder / "writes").chmod(0o755)
         self._install_gpus()
-        self._mount()
-        namespace = network.connect_instance(self.spec.instance_id, self.spec.private_address, self.spec.mac_address)
-        self._process = start(
-            self._nspawn(namespace),
-            log=self.folder / "console.log",
-            cgroup_files=self.groups.create(self.spec.instance_id),
-        )
+        try:
+            self._mount()
+            namespace = network.connect_instance(
+                self.spec.instance_id, self.spec.private_address, self.spec.mac_address
+            )
+            self._process = start(
+                self._nspawn(namespace),
+                log=self.folder / "console.log",
+                cgroup_files=self.groups.create(self.spec.instance_id),
+            )
+        except BaseException:
+            self._give_back()
+            raise
 
     def request_stop(self) -> None:
         """Ask it to halt, as the power button does; `finish_stop` waits for it."""
         if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
+            for leader in _children(self._process.pid):
+                _signal(leader, _HALT)
 
     def finish_stop(self, patience_seconds: float = _SHUTDOWN_SECONDS) -> None:
         """Wait for the halt, pull the plug if it takes too long, and give mounts and network back."""
         if self._process is None:
             return
-        if not wait(self._process, patience_seconds):
-            self._process.kill()
-            self._process.wait()
+        deadline = time.monotonic() + patience_seconds
+        while not wait(self._process, _ASK_AGAIN_SECONDS):
+            if time.monotonic() > deadline:
+                self._process.kill()
+            self.request_stop()  # a systemd that has only just started does not hear the first request
         self._process = None
-        for process_id in self.groups.process_ids(self.spec.instance_id):
-            _kill(process_id)
-        self.groups.remove(self.spec.instance_id)
-        network.disconnect_instance(self.spec.instance_id)
-        _unmount(self.folder / "root")
+        self._give_back()
 
     def stop(self) -> None:
         """Halt it and wait."""
@@ -109,6 +121,12 @@ class Machine:
         """Stop it and delete its disk."""
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=False)
+
+    def _give_back(self) -> None:
+        self.groups.kill(self.spec.instance_id)
+        self.groups.remove(self.spec.instance_id)
+        network.disconnect_instance(self.spec.instance_id)
+        _unmount(self.folder / "root")
 
     def _install_gpus(self) -> None:
         gpus = self.folder / "gpus"
@@ -155,8 +173,16 @@ def _unmount(path: Path) -> None:
             time.sleep(0.1)
 
 
-def _kill(process_id: int) -> None:
+def _children(process_id: int) -> list[int]:
+    """Of nspawn that is the container's init alone."""
     try:
-        os.kill(process_id, signal.SIGKILL)
+        return [int(word) for word in Path(f"/proc/{process_id}/task/{process_id}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
+
+
+def _signal(process_id: int, number: int) -> None:
+    try:
+        os.kill(process_id, number)
     except ProcessLookupError:
         return  # it ended by itself meanwhile, which is what was wanted

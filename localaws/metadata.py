@@ -6,6 +6,7 @@ import json
 import re
 import secrets
 import socket
+import threading
 import time
 from collections.abc import Callable
 from http import HTTPStatus
@@ -15,6 +16,7 @@ from typing import Any, ClassVar
 _TTL_HEADER = "X-aws-ec2-metadata-token-ttl-seconds"
 _TOKEN_HEADER = "X-aws-ec2-metadata-token"  # noqa: S105 - the header's name
 _LONGEST_TTL_SECONDS = 21600
+_TTL_PATTERN = re.compile(r"[0-9]{1,5}")
 _VERSIONS = ("2021-03-23", "2021-07-15", "2022-09-24", "latest")
 _VERSION_PATTERN = re.compile(r"^(latest|\d{4}-\d{2}-\d{2}|1\.0)$")
 
@@ -27,14 +29,16 @@ class Sessions:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
+        self._lock = threading.Lock()  # every request has a thread
         self._tokens: dict[str, tuple[str, float]] = {}
 
     def issue(self, address: str, ttl_seconds: int) -> str:
         """A new token for an address."""
         now = self._clock()
-        self._tokens = {token: entry for token, entry in self._tokens.items() if entry[1] > now}
         token = secrets.token_urlsafe(40)
-        self._tokens[token] = (address, now + ttl_seconds)
+        with self._lock:
+            self._tokens = {name: entry for name, entry in self._tokens.items() if entry[1] > now}
+            self._tokens[token] = (address, now + ttl_seconds)
         return token
 
     def is_valid(self, address: str, token: str | None) -> bool:
@@ -52,7 +56,7 @@ def find(tree: Tree, path: str) -> str | None:
         node = node[part]
     if isinstance(node, str):
         return node
-    return "\n".join(_listed(name, child) for name, child in node.items())
+    return "\n".join(_listed(name, child) for name, child in node.items() if not name.startswith("_"))
 
 
 def _listed(name: str, child: Any) -> str:
@@ -93,7 +97,7 @@ class _MetadataHandler(BaseHTTPRequestHandler):
             self._answer(HTTPStatus.NOT_FOUND)
         elif self.headers.get("X-Forwarded-For"):  # a token must not pass through an open proxy
             self._answer(HTTPStatus.FORBIDDEN)
-        elif not ttl.isdigit() or not 0 < int(ttl) <= _LONGEST_TTL_SECONDS:
+        elif not _TTL_PATTERN.fullmatch(ttl) or not 0 < int(ttl) <= _LONGEST_TTL_SECONDS:
             self._answer(HTTPStatus.BAD_REQUEST)
         else:
             token = self.sessions.issue(self.client_address[0], int(ttl))

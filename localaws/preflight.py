@@ -29,17 +29,21 @@ _PACKAGE_OF_TOOL = {
     "systemd-nspawn": "systemd-container",
     "unshare": "util-linux",
 }
+_EVERYWHERE = ("default", "0.0.0.0/1", "128.0.0.0/1")  # the halves are how a VPN says default
 _LINK_GOES_SECONDS = 3.0
 _NEEDED_BYTES = 2 * 2**30
 
 
-def check_root() -> None:
+def check_root(user_id: int | None = None) -> None:
     """Namespaces, mounts and control groups are root's.
+
+    Args:
+        user_id: whom to check; without it the effective user of this process.
 
     Raises:
         PreflightError: this is not root.
     """
-    if os.geteuid() != 0:
+    if (os.geteuid() if user_id is None else user_id) != 0:
         raise PreflightError("The offline cloud boots instances, which needs root; run it with sudo.")
 
 
@@ -92,9 +96,11 @@ def check_port() -> None:
         ) from error
 
 
-def check_network(layout: Layout, network_folder: Path = Path("/sys/class/net")) -> None:
+def check_network(
+    layout: Layout, network_folder: Path = Path("/sys/class/net"), patience_seconds: float = _LINK_GOES_SECONDS
+) -> None:
     """Neither the link's name nor the subnet is in use."""
-    deadline = time.monotonic() + _LINK_GOES_SECONDS
+    deadline = time.monotonic() + patience_seconds
     while (network_folder / HOST_LINK).exists():
         if time.monotonic() > deadline:
             raise PreflightError(
@@ -104,6 +110,6 @@ def check_network(layout: Layout, network_folder: Path = Path("/sys/class/net"))
         time.sleep(0.05)
     routes = run(["ip", "route", "show", "to", "root", SUBNET_CIDR])
     routes += run(["ip", "route", "show", "to", "match", HOST_ADDRESS])
-    taken = [line for line in routes.splitlines() if line.strip() and not line.startswith("default")]
+    taken = [line for line in routes.splitlines() if line.strip() and not line.startswith(_EVERYWHERE)]
     if taken:
         raise PreflightError(f"This machine routes {SUBNET_CIDR} elsewhere ({taken[0].strip()}); remove that route.")

@@ -1,10 +1,10 @@
 """Allocates memory on every GPU through the CUDA driver API and holds it until told to let go.
 
 Runs on the instance with any Python 3.9 or newer; uses libcuda alone, so that what gpumon reads through NVML is checked
-against something that is not NVML. Protocol, one JSON document a line on standard output:
+against something that is not NVML. Protocol, one JSON document a line:
 
     {"gpus": [{"index", "uuid", "name", "total_bytes", "free_bytes"}, ...]}   after the contexts exist
-    {"allocated_bytes": [...]}                                                  after the fractions were allocated
+    {"allocated_bytes": [...]}                                                  after that many bytes were allocated
     {"freed": true}                                                            after they were freed
 
 Arguments: FOLDER SECONDS. The lines go to FOLDER/status; it goes on when FOLDER/allocate, then FOLDER/free exists, and

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+
+from gpunodes import leftovers
+from gpunodes.aws import Clients
+from gpunodes.errors import AwsError
+from tests.gpunodes.fakes import FakeClock, base_image
+
+
+@dataclass
+class Made:
+    """What a run made."""
+
+    instance: str
+    group: str
+    key_pair: str
+    image: str
+    snapshots: list[str] = field(default_factory=list)
+
+
+def tag_specification(resource: str, run_id: str) -> list[dict[str, Any]]:
+    return [{"ResourceType": resource, "Tags": [{"Key": "gpunodes:run-id", "Value": run_id}]}]
+
+
+def make(clients: Clients, run_id: str) -> Made:
+    group = clients.ec2.create_security_group(
+        GroupName=run_id, Description="test", TagSpecifications=tag_specification("security-group", run_id)
+    )["GroupId"]
+    instance = clients.ec2.run_instances(
+        ImageId=base_image(clients), MinCount=1, MaxCount=1, SecurityGroupIds=[group],
+        TagSpecifications=tag_specification("instance", run_id),
+    )["Instances"][0]["InstanceId"]  # fmt: skip
+    clients.ec2.create_key_pair(KeyName=f"key-{run_id}", TagSpecifications=tag_specification("key-pair", run_id))
+    image = clients.ec2.create_image(
+        InstanceId=instance, Name=run_id, TagSpecifications=tag_specification("image", run_id)
+    )["ImageId"]
+    mappings = clients.ec2.describe_images(ImageIds=[image])["Images"][0]["BlockDeviceMappings"]
+    return Made(instance, group, f"key-{run_id}", image, [m["Ebs"]["SnapshotId"] for m in mappings if "Ebs" in m])
+
+
+def instance_states(clients: Clients) -> dict[str, str]:
+    reservations = clients.ec2.describe_instances()["Reservations"]
+    return {i["InstanceId"]: i["State"]["Name"] for r in reservations for i in r["Instances"]}
+
+
+def snapshot_ids(clients: Clients) -> set[str]:
+    return {snapshot["SnapshotId"] for snapshot in clients.ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]}
+
+
+def never(_seconds: float) -> None:
+    pytest.fail("waited although everything was gone")
+
+
+def test_instances_and_security_groups_of_the_run_alone_are_removed(clients: Clients) -> None:
+    ours, other = make(clients, "ours"), make(clients, "other")
+
+    removed = leftovers.remove_instances(clients, "ours", never)
+
+    assert removed == [ours.instance, ours.group]
+    assert instance_states(clients) == {ours.instance: "terminated", other.instance: "running"}
+    groups = {group["GroupId"] for group in clients.ec2.describe_security_groups()["SecurityGroups"]}
+    assert other.group in groups
+    assert ours.group not in groups
+
+
+def test_images_and_snapshots_of_the_run_alone_are_removed(clients: Clients) -> None:
+    ours, other = make(clients, "ours"), make(clients, "other")
+    assert ours.snapshots
+
+    assert leftovers.remove_images(clients, "ours") == [ours.image]
+
+    assert [
+        image["ImageId"]
+        for image in clients.ec2.describe_images(Filters=[{"Name": "tag-key", "Values": ["gpunodes:run-id"]}])["Images"]
+    ] == [other.image]
+    assert snapshot_ids(clients).isdisjoint(ours.snapshots)
+    assert snapshot_ids(clients) >= set(other.snapshots)
+
+
+def test_key_pairs_of_the_run_alone_are_removed(clients: Clients) -> None:
+    ours, other = make(clients, "ours"), make(clients, "other")
+
+    assert leftovers.remove_key_pairs(clients, "ours") == [ours.key_pair]
+
+    assert [pair["KeyName"] for pair in clients.ec2.describe_key_pairs()["KeyPairs"]] == [other.key_pair]
+
+
+def test_removing_a_second_time_does_nothing(clients: Clients) -> None:
+    make(clients, "ours")
+    for _ in range(2):
+        removed = [
+            *leftovers.remove_instances(clients, "ours", never),
+            *leftovers.remove_images(clients, "ours"),
+            *leftovers.remove_key_pairs(clients, "ours"),
+        ]
+
+    assert removed == []
+
+
+class SlowEc2:
+    """EC2 with one instance that takes so many looks to end; security groups may go only then."""
+
+    def __init__(self, looks: int) -> None:
+        self.looks = looks
+        self.deleted_groups: list[str] = []
+
+    @property
+    def ec2(self) -> SlowEc2:
+        return self
+
+    def get_paginator(self, _operation: str) -> SlowEc2:
+        return self
+
+    def paginate(self, **_arguments: Any) -> list[dict[str, Any]]:
+        self.looks -= 1
+        return [{"Reservations": [{"Instances": [{"InstanceId": "i-1"}] if self.looks >= 0 else []}]}]
+
+    def terminate_instances(self, **_arguments: Any) -> None:
+        pass
+
+    def describe_security_groups(self, **_arguments: Any) -> dict[str, Any]:
+        return {"SecurityGroups": [{"GroupId": "sg-1"}]}
+
+    def delete_security_group(self, **arguments: Any) -> None:
+        assert self.looks < 0, "the instance still uses the group"
+        self.deleted_groups.append(arguments["GroupId"])
+
+
+def test_security_groups_go_when_the_instances_have_ended() -> None:
+    ec2, clock = SlowEc2(looks=4), FakeClock()
+
+    assert leftovers.remove_instances(cast("Clients", ec2), "ours", clock.wait) == ["i-1", "sg-1"]
+
+    assert clock.waits == [2.0, 2.0, 2.0]
+    assert ec2.deleted_groups == ["sg-1"]
+
+
+def test_instance_that_does_not_end_is_named_after_five_minutes() -> None:
+    clock = FakeClock()
+
+    with pytest.raises(AwsError, match="i-1 do not terminate"):
+        leftovers.remove_instances(cast("Clients", SlowEc2(looks=10_000)), "ours", clock.wait)
+
+    assert 300 <= sum(clock.waits) <= 304

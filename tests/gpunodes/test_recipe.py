@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gpunodes import recipe
+from gpunodes.target import Target
+from gpunodes.wheelhouse import Wheelhouse
+from tests.gpunodes import fakes
+
+TEMPLATE = """# A comment.
+variable "region" {
+  type    = string
+  default = "us-east-1"
+}
+
+source "amazon-ebs" "gpu" {
+  region = var.region
+  tags   = merge(var.tags, { Name = "a" })
+}
+"""
+SAME_TEMPLATE = """variable "region" {
+  // Another comment.
+  type = string
+
+  default = "us-east-1" # here, too
+}
+/* And
+   one more. */
+source "amazon-ebs" "gpu" {
+      region = var.region
+      tags = merge(var.tags, { Name = "a" })
+}
+"""
+WHEELS = Wheelhouse(Path("/nowhere"), "digest-1", "1.0.0")
+TARGET = fakes.target()
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    for name, content in {
+        "packer/gpu.pkr.hcl": TEMPLATE,
+        "packer/rootfs/etc/gpumon.toml": "period = 60\n",
+        "provision/install.sh": "echo install\n",
+    }.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    return tmp_path
+
+
+def fingerprint(checkout: Path, source_ami: str = "ami-1", wheels: Wheelhouse = WHEELS, target: Target = TARGET) -> str:
+    read = recipe.read(target, source_ami, wheels, templates=checkout / "packer", provisioning=checkout / "provision")
+    return read.fingerprint
+
+
+def test_equal_inputs_have_equal_fingerprints(checkout: Path) -> None:
+    assert fingerprint(checkout) == fingerprint(checkout)
+    assert len(fingerprint(checkout)) == 64
+
+
+def test_comments_and_layout_of_the_template_do_not_count(checkout: Path) -> None:
+    before = fingerprint(checkout)
+    (checkout / "packer" / "gpu.pkr.hcl").write_text(SAME_TEMPLATE)
+
+    assert fingerprint(checkout) == before
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("packer/gpu.pkr.hcl", TEMPLATE.replace("us-east-1", "us-east-2")),
+        ("packer/gpu.pkr.hcl", TEMPLATE.replace('"a"', '"b"')),
+        ("packer/more.pkr.hcl", 'variable "more" {}\n'),
+        ("packer/rootfs/etc/gpumon.toml", "period = 30\n"),
+        ("packer/rootfs/etc/another.toml", ""),
+        ("provision/install.sh", "echo install more\n"),
+        ("provision/lib/log.sh", ""),
+    ],
+)
+def test_each_file_counts(checkout: Path, file: str, content: str) -> None:
+    before = fingerprint(checkout)
+    (checkout / file).parent.mkdir(exist_ok=True)
+    (checkout / file).write_text(content)
+
+    assert fingerprint(checkout) != before
+
+
+def test_file_that_moved_counts(checkout: Path) -> None:
+    before = fingerprint(checkout)
+    (checkout / "provision" / "install.sh").rename(checkout / "provision" / "install-it.sh")
+
+    assert fingerprint(checkout) != before
+
+
+def test_base_image_wheels_and_signer_count(checkout: Path) -> None:
+    other_signer = replace(TARGET, agent_key_fingerprint="ABCD")
+    fingerprints = [
+        fingerprint(checkout),
+        fingerprint(checkout, source_ami="ami-2"),
+        fingerprint(checkout, wheels=replace(WHEELS, digest="digest-2")),
+        fingerprint(checkout, target=other_signer),
+    ]
+
+    assert len(set(fingerprints)) == 4
+
+
+def test_template_of_this_checkout_can_be_read() -> None:
+    read = recipe.read(TARGET, "ami-1", WHEELS)
+
+    assert len({read.template_digest, read.files_digest, recipe.template_digest(Path("/nowhere"))}) == 3

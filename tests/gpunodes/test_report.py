@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpunodes import report
+from gpunodes.bake import Baked
+from gpunodes.checks import Check
+from gpunodes.destroy import Destroyed
+from gpunodes.proof import Verdict
+from gpunodes.steps import Timing
+
+TIMINGS = [Timing("a", 1.25), Timing("b", 2.5)]
+BAKED = Baked(
+    run_id="run-1", ami_id="ami-1", name="gpunodes-run-1", source_ami="ami-0", fingerprint="f" * 64,
+    gpumon_version="1.2.3", evidence=Path("/evidence/ami-1"), notes=["this API ignores something"], timings=TIMINGS,
+)  # fmt: skip
+ROSE = Check("memory rises", "it is memory", passed=True, reason="GPU 0 +4.00 GiB")
+ARRIVED = Check("datapoints arrive", "it publishes", passed=False, reason="1 of 1 series have no datapoint [x]")
+
+
+def verdict(*checks: Check, kept: bool = False) -> Verdict:
+    return Verdict(
+        run_id="run-2", ami_id="ami-1", instance_id="i-1", instance_type="g4dn.xlarge",
+        result="passed" if all(check.passed for check in checks) else "failed", checks=list(checks),
+        evidence=Path("/evidence/ami-1/proof.json"), kept=kept, timings=TIMINGS,
+    )  # fmt: skip
+
+
+def printed_json(document: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    report.print_json(document)
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    read: dict[str, Any] = json.loads(printed.out)
+    return read
+
+
+def test_document_of_a_bake_has_what_was_promised(capsys: pytest.CaptureFixture[str]) -> None:
+    document = printed_json(report.baked_document(BAKED), capsys)
+
+    assert (document["result"], document["ami_id"], document["run_id"]) == ("baked", "ami-1", "run-1")
+    assert document["evidence"] == "/evidence/ami-1"
+    assert document["timings"][0] == {"name": "a", "seconds": 1.25}
+
+
+def test_document_of_a_proof_has_what_was_promised(capsys: pytest.CaptureFixture[str]) -> None:
+    document = printed_json(report.verdict_document(verdict(ROSE, ARRIVED)), capsys)
+
+    assert (document["ami_id"], document["run_id"], document["instance_id"]) == ("ami-1", "run-2", "i-1")
+    assert document["result"] == "failed"
+    assert [check["passed"] for check in document["checks"]] == [True, False]
+    assert document["checks"][1]["reason"] == "1 of 1 series have no datapoint [x]"
+
+
+def test_document_of_a_destroy_names_the_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    document = printed_json(report.destroyed_document(Destroyed(["run-1"], TIMINGS)), capsys)
+
+    assert document["result"] == "destroyed"
+    assert document["run_ids"] == ["run-1"]
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """What people read; standard output stays empty."""
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    return printed.err.splitlines()
+
+
+def test_people_read_which_image_where_the_evidence_is_and_what_the_api_could_not(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    report.print_baked(BAKED)
+
+    text = "\n".join(lines(capsys))
+    assert all(words in text for words in ("ami-1", "ami-0", "1.2.3", "/evidence/ami-1", "3.8 s", "note: this API"))
+
+
+def test_people_read_the_result_first_and_then_each_check(capsys: pytest.CaptureFixture[str]) -> None:
+    report.print_verdict(verdict(ROSE, ARRIVED))
+
+    shown = [line for line in lines(capsys) if line]
+    assert shown[0] == "failed  ami-1  on g4dn.xlarge"
+    assert shown[1].split() == ["✓", "memory", "rises", "GPU", "0", "+4.00", "GiB"]
+    assert shown[2].endswith("1 of 1 series have no datapoint [x]")
+    assert any("i-1, destroyed" in line for line in shown)
+
+
+def test_instance_that_was_kept_is_told_with_the_way_to_remove_it(capsys: pytest.CaptureFixture[str]) -> None:
+    report.print_verdict(verdict(ROSE, kept=True))
+
+    text = "\n".join(lines(capsys))
+    assert "passed  ami-1" in text
+    assert "i-1, still running, remove it with `invoke destroy`" in text
+
+
+@pytest.mark.parametrize(("run_ids", "words"), [(["a", "b"], "a, b"), ([], "nothing was left")])
+def test_people_read_what_was_destroyed(run_ids: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    report.print_destroyed(Destroyed(run_ids, []))
+
+    assert lines(capsys) == [f"destroyed  {words}"]
+
+
+def test_people_read_the_parts_and_the_machines(capsys: pytest.CaptureFixture[str]) -> None:
+    report.print_parts([("API (moto)", "http://127.0.0.1:1 [x]")], [{"id": "i-1", "state": "running [y]"}])
+
+    assert [line.split() for line in lines(capsys)] == [
+        ["API", "(moto)", "http://127.0.0.1:1", "[x]"],
+        ["i-1", "running", "[y]"],
+    ]

@@ -1,0 +1,208 @@
+"""The whole path as a user runs it: bake, prove, and the images that must not pass."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.offline.conftest import REPOSITORY, Cloud, parse, run_invoke, wait_until
+
+READER = "/opt/gpumon/lib/python3*/site-packages/gpumon/readers/nvml.py"
+
+
+@pytest.fixture(scope="module")
+def candidate(cloud: Cloud) -> dict[str, Any]:
+    """An image that `build-ami --offline --json` made."""
+    result = run_invoke("build-ami", "--offline", "--json")
+    assert result.returncode == 0, result.stderr
+    document = parse(result.stdout)
+    assert cloud.ec2.describe_images(ImageIds=[document["ami_id"]])["Images"]
+    return document
+
+
+@pytest.fixture(autouse=True)
+def _nothing_but_images_left(cloud: Cloud) -> Iterator[None]:
+    yield
+    alive = [{"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]}]
+    assert cloud.ec2.describe_instances(Filters=alive)["Reservations"] == []
+    assert [pair["KeyName"] for pair in cloud.ec2.describe_key_pairs()["KeyPairs"]] == ["tests"]
+    groups = [group["GroupName"] for group in cloud.ec2.describe_security_groups()["SecurityGroups"]]
+    assert set(groups) == {"default"}
+    assert cloud.iam.list_instance_profiles()["InstanceProfiles"] == []
+    assert cloud.iam.list_roles()["Roles"] == []
+    assert not list(Path(REPOSITORY / ".gpunodes" / "runs").glob("*/ssh_key"))
+
+
+def changed_image(cloud: Cloud, ami_id: str, name: str, command: str) -> str:
+    """An image that differs from a candidate by what a command did to it."""
+    instance = cloud.launch(ami_id)
+    cloud.connect(instance).run(f"{command} && sudo sync")
+    image_id = cloud.ec2.create_image(InstanceId=instance["InstanceId"], Name=name)["ImageId"]
+    cloud.terminate_all()
+    return str(image_id)
+
+
+def failed(document: dict[str, Any]) -> dict[str, str]:
+    return {check["name"]: check["reason"] for check in document["checks"] if not check["passed"]}
+
+
+def test_a_candidate_carries_its_tags_and_its_evidence(cloud: Cloud, candidate: dict[str, Any]) -> None:
+    image = cloud.ec2.describe_images(ImageIds=[candidate["ami_id"]])["Images"][0]
+    tags = {tag["Key"]: tag["Value"] for tag in image["Tags"]}
+    assert tags["gpunodes:state"] == "candidate"
+    assert tags["gpunodes:run-id"] == candidate["run_id"]
+    assert tags["gpunodes:fingerprint"] == candidate["fingerprint"]
+    snapshot = cloud.ec2.describe_snapshots(SnapshotIds=[image["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]])
+    assert {tag["Key"]: tag["Value"] for tag in snapshot["Snapshots"][0]["Tags"]}["gpunodes:run-id"] == tags[
+        "gpunodes:run-id"
+    ]
+    evidence = parse((Path(candidate["evidence"]) / "image.json").read_text())
+    assert evidence["ami_id"] == candidate["ami_id"]
+    assert any(wheel.startswith("gpumon-") for wheel in evidence["wheels"])
+
+
+@pytest.mark.usefixtures("cloud")
+def test_a_good_image_passes_on_four_gpus(candidate: dict[str, Any]) -> None:
+    result = run_invoke("test-instance", "--offline", "--json", "--type", "g5.12xlarge")
+    assert result.returncode == 0, result.stderr
+    document = parse(result.stdout)
+    assert (document["result"], document["ami_id"]) == ("passed", candidate["ami_id"])
+    assert document["instance_id"].startswith("i-")
+    rise = next(check for check in document["checks"] if check["name"].startswith("memory used rises"))
+    amounts = [row["rise_bytes"] for row in rise["evidence"]["gpus"]]
+    assert len(set(amounts)) == 4
+    assert min(amounts) > 2 * 2**30
+
+
+def test_gpumon_disabled_fails_and_names_the_missing_datapoints(cloud: Cloud, candidate: dict[str, Any]) -> None:
+    image_id = changed_image(
+        cloud, candidate["ami_id"], "gpumon-disabled", "sudo systemctl disable --now gpumon.service"
+    )
+    result = run_invoke("test-instance", "--offline", "--json", "--ami", image_id)
+    assert result.returncode == 1, result.stderr
+    reasons = failed(parse(result.stdout))
+    assert "gpumon.service is active" in reasons
+    missing = reasons["GPU memory of every GPU arrives in CloudWatch"]
+    assert "GPU MemoryUsed" in missing
+    assert parse(result.stdout)["instance_id"] in missing
+    assert "memory, swap and filesystem arrive in CloudWatch" not in reasons
+
+
+def test_bus_utilization_published_as_memory_fails(cloud: Cloud, candidate: dict[str, Any]) -> None:
+    patch = (
+        "printf '\\n_real = _memory_v2\\ndef _bus(handle):\\n"
+        '    return {**_real(handle), "memory_used_bytes": pynvml.nvmlDeviceGetUtilizationRates(handle).memory}\\n'
+        "PROBES = (Probe(PROBES[0].values, (_bus,)), *PROBES[1:])\\n'"
+        f" | sudo tee -a {READER} >/dev/null && sudo systemctl restart gpumon.service"
+    )
+    image_id = changed_image(cloud, candidate["ami_id"], "bus-as-memory", patch)
+    result = run_invoke("test-instance", "--offline", "--json", "--ami", image_id)
+    assert result.returncode == 1, result.stderr
+    reasons = failed(parse(result.stdout))
+    assert "memory used rises by what was allocated" in reasons
+    # gpumon itself runs and publishes: what it says is wrong.
+    assert "gpumon.service is active" not in reasons
+    assert "GPU memory of every GPU arrives in CloudWatch" not in reasons
+
+
+def test_an_image_without_gpumon_fails(cloud: Cloud) -> None:
+    result = run_invoke("test-instance", "--offline", "--ami", cloud.facts.base_image_id)
+    assert result.returncode == 1
+    assert "gpumon.service is active" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.usefixtures("cloud")
+@pytest.mark.parametrize("ami", ["ami-00000000000000000", "not-an-ami"])
+def test_an_unknown_image_is_one_sentence_and_exit_code_2(ami: str) -> None:
+    result = run_invoke("test-instance", "--offline", "--json", "--ami", ami)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.usefixtures("cloud")
+@pytest.mark.parametrize(("tool", "task"), [("packer", "build-ami"), ("terraform", "test-instance")])
+def test_a_tool_that_is_missing_or_too_old_is_exit_code_2(tmp_path: Path, tool: str, task: str) -> None:
+    without = os.pathsep.join(_folders_without(tool, tmp_path))
+    missing = run_invoke(task, "--offline", env={"PATH": without})
+    (tmp_path / "old").mkdir()
+    old = tmp_path / "old" / tool
+    old.write_text("#!/bin/sh\necho 'Packer v1.5.0'; echo 'Terraform v0.12.0'\n")
+    old.chmod(0o755)
+    too_old = run_invoke(task, "--offline", env={"PATH": f"{old.parent}{os.pathsep}{without}"})
+    for result in (missing, too_old):
+        assert result.returncode == 2, result.stderr
+        assert "run scripts/bootstrap" in result.stderr
+        assert "Traceback" not in result.stderr
+
+
+@pytest.mark.usefixtures("candidate")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("task", "until"), [("test-instance", "terraform.log"), ("build-ami", "packer.log")])
+def test_an_interrupted_run_removes_what_it_made(cloud: Cloud, number: signal.Signals, task: str, until: str) -> None:
+    images = len(cloud.ec2.describe_images(Owners=["self"])["Images"])
+    known = set(_logs(until))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "invoke", task, "--offline"], cwd=REPOSITORY, stderr=subprocess.PIPE, text=True
+    )
+    wait_until(
+        lambda: any("Creating" in path.read_text() or "SSH" in path.read_text() for path in set(_logs(until)) - known),
+        60,
+    )
+    time.sleep(1)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=180)
+    assert process.returncode == 130, errors
+    assert "Stopped as asked" in errors
+    assert "Traceback" not in errors
+    assert len(cloud.ec2.describe_images(Owners=["self"])["Images"]) == images
+
+
+@pytest.mark.usefixtures("candidate")
+def test_keep_leaves_the_instance_and_destroy_removes_it(cloud: Cloud) -> None:
+    kept = run_invoke("test-instance", "--offline", "--json", "--keep")
+    assert kept.returncode == 0, kept.stderr
+    document = parse(kept.stdout)
+    assert cloud.state_of({"InstanceId": document["instance_id"]}) == "running"
+    unknown = run_invoke("destroy", "--offline", "--run", "20200101-000000-0000")
+    assert unknown.returncode == 2
+    destroyed = run_invoke("destroy", "--offline", "--json", "--run", document["run_id"])
+    assert destroyed.returncode == 0, destroyed.stderr
+    assert parse(destroyed.stdout)["run_ids"] == [document["run_id"]]
+    assert cloud.state_of({"InstanceId": document["instance_id"]}) == "terminated"
+
+
+@pytest.mark.usefixtures("cloud")
+def test_destroy_with_nothing_to_do_says_so() -> None:
+    result = run_invoke("destroy", "--offline")
+    assert result.returncode == 0
+    assert "nothing was left" in result.stderr
+
+
+def _folders_without(tool: str, scratch: Path) -> list[str]:
+    """PATH with the same programs but one."""
+    shadow = scratch / "programs"
+    shadow.mkdir()
+    for folder in reversed(os.environ["PATH"].split(os.pathsep)):
+        for program in Path(folder).glob("*") if Path(folder).is_dir() else ():
+            link = shadow / program.name
+            link.unlink(missing_ok=True)
+            if program.name != tool:
+                link.symlink_to(program)
+    assert shutil.which(tool, path=str(shadow)) is None
+    return [str(shadow)]
+
+
+def _logs(name: str) -> list[Path]:
+    return list((REPOSITORY / ".gpunodes" / "runs").glob(f"**/{name}"))
