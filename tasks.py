@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -118,6 +119,9 @@ def _errors() -> Iterator[None]:
         raise Exit(f"error: {error}", code=error.exit_code) from error
     except KeyboardInterrupt as error:
         raise Exit("error: Stopped before anything was begun.", code=130) from error
+    except Exception as error:  # exit code 1 means that a check failed, so a defect of ours must not look like one
+        traceback.print_exc()
+        raise Exit("error: This is a defect of gpunodes; please report it with the lines above.", code=3) from error
 
 
 namespace = Collection(build_ami, test_instance, destroy)

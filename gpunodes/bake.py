@@ -194,17 +194,18 @@ def bake(target: Target, settings: Settings, progress: Progress, source_ami: str
     """
     run = runs.start(settings)
     work = _Bake(target, settings, run, Clients(target), progress, source_ami)
-    timings = run_steps(
-        [
-            Step("check tools, account and base image", work.preflight),
-            Step("build gpumon's wheelhouse", work.build_wheelhouse),
-            Step("import an SSH key", work.import_key, work.delete_key),
-            Step("bake with Packer", work.build, work.remove_leftovers),
-            Step("seal the image", work.seal),
-            Step("write the evidence", work.write_evidence),
-        ],
-        progress,
-    )
+    with runs.going_on(run):
+        timings = run_steps(
+            [
+                Step("check tools, account and base image", work.preflight),
+                Step("build gpumon's wheelhouse", work.build_wheelhouse),
+                Step("import an SSH key", work.import_key, work.delete_key),
+                Step("bake with Packer", work.build, work.remove_leftovers),
+                Step("seal the image", work.seal),
+                Step("write the evidence", work.write_evidence),
+            ],
+            progress,
+        )
     return Baked(
         run_id=run.run_id,
         ami_id=work.ami_id,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
-from gpunodes import launch, leftovers
+from gpunodes import launch, leftovers, runs
 from gpunodes.aws import Clients, aws_errors
-from gpunodes.errors import UsageError
+from gpunodes.errors import GpunodesError, InterruptedRunError, UsageError
 from gpunodes.runs import TAG_RUN_ID, Run
 from gpunodes.settings import Settings
 from gpunodes.steps import Progress, Step, Timing, run_steps
@@ -28,41 +29,57 @@ class Destroyed:
 
 
 def destroy(target: Target, settings: Settings, progress: Progress, run_id: str | None = None) -> Destroyed:
-    """Destroy what one run left, or every run of this checkout.
+    """Destroy what one run left, or every run of this checkout that is not going on.
 
     Args:
         target: where.
         settings: where the runs are.
         progress: told about each run.
-        run_id: one run; without it all that this checkout knows of or that carries a run's tag.
+        run_id: one run, of another checkout too.
 
     Raises:
-        UsageError: there is no such run.
-        GpunodesError: something could not be destroyed.
+        UsageError: there is no such run, or it is going on.
+        GpunodesError: something could not be destroyed; the other runs' remains are gone all the same.
     """
     clients = Clients(target)
-    left = _with_leftovers(target, settings, clients, progress)
-    if run_id is not None:
-        if not (settings.runs_folder / run_id).is_dir() and run_id not in left:
-            raise UsageError(f"There is no run {run_id}; `ls {settings.runs_folder}` shows those of this checkout.")
+    tagged = _tagged(clients)
+    own = {folder.name for folder in settings.runs_folder.glob("*") if folder.is_dir()}
+    if run_id is None:
+        left = sorted(name for name in own if name in tagged or not _stack_is_empty(target, settings, progress, name))
+        left = [name for name in left if not runs.is_going_on(settings, name)]
+    elif run_id not in own | tagged:
+        raise UsageError(f"There is no run {run_id}; `ls {settings.runs_folder}` shows those of this checkout.")
+    elif runs.is_going_on(settings, run_id):
+        raise UsageError(f"Run {run_id} is going on; interrupt it with Ctrl-C, and it removes what it made.")
+    else:
         left = [run_id]
+    return _destroy_each(target, settings, clients, progress, left)
+
+
+def _destroy_each(
+    target: Target, settings: Settings, clients: Clients, progress: Progress, run_ids: list[str]
+) -> Destroyed:
+    timings: list[Timing] = []
+    failures: list[GpunodesError] = []
 
     def destroy_one(name: str) -> None:
         launch.destroy_run(target, settings, clients, Run(name, settings.runs_folder / name), progress)
+        leftovers.remove_images(clients, name, sealed=False)
 
-    steps = [Step(f"destroy what run {name} left", partial(destroy_one, name)) for name in left]
-    return Destroyed(left, run_steps(steps, progress))
+    for name in run_ids:
+        try:
+            timings += run_steps([Step(f"destroy what run {name} left", partial(destroy_one, name))], progress)
+        except InterruptedRunError:
+            raise
+        except GpunodesError as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
+    return Destroyed(run_ids, timings)
 
 
-def _with_leftovers(target: Target, settings: Settings, clients: Clients, progress: Progress) -> list[str]:
-    """Runs with a Terraform state that is not empty, and runs whose id is on an instance or a key pair."""
-    folders = sorted(settings.runs_folder.iterdir()) if settings.runs_folder.is_dir() else []
-    known = [
-        folder.name
-        for folder in folders
-        if not launch.stack_of(target, settings, Run(folder.name, folder), progress).is_empty
-    ]
-    return sorted({*known, *_tagged(clients)})
+def _stack_is_empty(target: Target, settings: Settings, progress: Progress, run_id: str) -> bool:
+    return launch.stack_of(target, settings, Run(run_id, settings.runs_folder / run_id), progress).is_empty
 
 
 def _tagged(clients: Clients) -> set[str]:
@@ -72,4 +89,10 @@ def _tagged(clients: Clients) -> set[str]:
         pages = clients.ec2.get_paginator("describe_instances").paginate(Filters=alive)
         found = [i for page in pages for reservation in page["Reservations"] for i in reservation["Instances"]]
         found += clients.ec2.describe_key_pairs(Filters=filters)["KeyPairs"]
+        found += [image for image in _images(clients, filters) if not leftovers.has_state(image)]
     return {tag["Value"] for resource in found for tag in resource.get("Tags", []) if tag["Key"] == TAG_RUN_ID}
+
+
+def _images(clients: Clients, filters: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    images: list[dict[str, Any]] = clients.ec2.describe_images(Owners=["self"], Filters=filters)["Images"]
+    return images

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +45,15 @@ class GpuLoad:
         gpus = self._answer()["gpus"]
         return [Gpu(gpu["index"], gpu["uuid"], gpu["name"], gpu["free_bytes"]) for gpu in gpus]
 
-    def allocate(self, sizes_bytes: list[int]) -> None:
-        """Allocate an amount on each GPU."""
+    def allocate(self, sizes_bytes: list[int]) -> datetime:
+        """Allocate an amount on each GPU; return when that was done, UTC, by the instance's clock."""
         self._remote.write(f"{_FOLDER}/allocate", json.dumps(sizes_bytes))
-        self._answer()
+        return datetime.fromtimestamp(self._answer()["time"], UTC)
 
-    def free(self) -> None:
-        """Free what was allocated; the process ends and with it its contexts."""
+    def free(self) -> datetime:
+        """Free what was allocated, and with the process its contexts; return when, as `allocate` does."""
         self._remote.write(f"{_FOLDER}/free", "")
-        self._answer()
+        return datetime.fromtimestamp(self._answer()["time"], UTC)
 
     def stop(self) -> None:
         """End the program, whatever it is doing, and remove it from the instance."""

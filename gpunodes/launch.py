@@ -140,6 +140,7 @@ def stack_of(target: Target, settings: Settings, run: Run, progress: Progress) -
 
 def destroy_run(target: Target, settings: Settings, clients: Clients, run: Run, progress: Progress) -> None:
     """Destroy what a run launched, then ask the API what still carries its id and remove that, too."""
+    leftovers.terminate_instances(clients, run.run_id)  # it shuts down while Terraform looks around
     stack_of(target, settings, run, progress).destroy()
     leftovers.remove_instances(clients, run.run_id)
     leftovers.remove_key_pairs(clients, run.run_id)

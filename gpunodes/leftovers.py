@@ -8,7 +8,7 @@ from typing import Any
 
 from gpunodes.aws import Clients, aws_errors
 from gpunodes.errors import AwsError
-from gpunodes.runs import TAG_RUN_ID
+from gpunodes.runs import TAG_RUN_ID, TAG_STATE
 
 _GONE_SECONDS = 300.0
 _POLL_SECONDS = 2.0
@@ -32,10 +32,24 @@ def remove_instances(clients: Clients, run_id: str, wait: Callable[[float], None
     return alive + [group["GroupId"] for group in groups]
 
 
-def remove_images(clients: Clients, run_id: str) -> list[str]:
-    """Deregister the run's images and delete their snapshots; for a bake that did not get to its end."""
+def terminate_instances(clients: Clients, run_id: str) -> None:
+    """Ask EC2 to terminate the run's instances; what follows can go on meanwhile."""
+    with aws_errors("terminating a run's instances"):
+        if alive := _instances(clients, run_id, ALIVE):
+            clients.ec2.terminate_instances(InstanceIds=alive)
+
+
+def remove_images(clients: Clients, run_id: str, *, sealed: bool = True) -> list[str]:
+    """Deregister the run's images and delete their snapshots; for a bake that did not get to its end.
+
+    Args:
+        clients: of the target.
+        run_id: of the bake.
+        sealed: images with a state, too; without it only those that Packer made and nobody sealed.
+    """
     with aws_errors("removing a run's images"):
         images = clients.ec2.describe_images(Owners=["self"], Filters=_of_run(run_id))["Images"]
+        images = [image for image in images if sealed or not has_state(image)]
         for image in images:
             clients.ec2.deregister_image(ImageId=image["ImageId"])
             for mapping in image["BlockDeviceMappings"]:
@@ -51,6 +65,11 @@ def remove_key_pairs(clients: Clients, run_id: str) -> list[str]:
         for name in names:
             clients.ec2.delete_key_pair(KeyName=name)
     return names
+
+
+def has_state(image: dict[str, Any]) -> bool:
+    """Whether an image was sealed: candidates and all that comes after have a state."""
+    return any(tag["Key"] == TAG_STATE for tag in image.get("Tags", []))
 
 
 def _wait_until_gone(clients: Clients, run_id: str, wait: Callable[[float], None]) -> None:

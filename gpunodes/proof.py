@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from gpunodes import ami, checks, evidence, launch, runs, terraform
@@ -19,6 +19,7 @@ from gpunodes.steps import Progress, Step, Timing, run_steps
 from gpunodes.target import Target
 
 _SAMPLES_SECONDS = 3.0  # gpumon samples each second: after this a level of memory is in its samples
+_CLOCK_MARGIN = timedelta(minutes=15)
 _AGENT_METRICS = ("mem_used_percent", "swap_used_percent")
 _SERVICES = {
     "gpumon.service": "the image publishes GPU metrics without anyone logging in",
@@ -82,7 +83,8 @@ class _Proof:
 
     @property
     def reader(self) -> DatapointReader:
-        return DatapointReader(self.clients, self.instance.started_at)
+        # The id of a fresh instance is in no older datapoint; the margin is for clocks that differ.
+        return DatapointReader(self.clients, self.instance.started_at - _CLOCK_MARGIN)
 
     def preflight(self) -> None:
         terraform.version()
@@ -124,8 +126,7 @@ class _Proof:
             return
         sizes = checks.allocation_sizes(self.gpus)
         self.allocated = dict(zip((self._memory_series(gpu) for gpu in self.gpus), sizes, strict=True))
-        self.load.allocate(sizes)
-        self.allocated_at = datetime.now(UTC)
+        self.allocated_at = self.load.allocate(sizes)
         readings = self.reader.wait_for(
             list(self.allocated), "Maximum", lambda now: self._rise(now).passed, self._patience("gpumon.service")
         )
@@ -135,13 +136,12 @@ class _Proof:
         if not self.gpus:
             self.checks.append(checks.memory_fell({}, {}, {}, self.instance.started_at))
             return
-        self.load.free()
-        freed_at = datetime.now(UTC)
+        freed_at = self.load.free()
         since = checks.first_minute_after_free(self.allocated_at, freed_at)
         time.sleep(max(_SAMPLES_SECONDS, (since - freed_at).total_seconds() + _SAMPLES_SECONDS))
         self.load.stop()
         # Stopping publishes what is held, so the fall is in CloudWatch without waiting for the minute to end.
-        self.instance.remote.run("sudo systemctl try-restart gpumon.service")
+        self.instance.remote.run("! systemctl is-active --quiet gpumon || sudo systemctl restart gpumon")
         readings = self.reader.wait_for(
             list(self.allocated), "Minimum", lambda now: self._fall(now, since).passed, self._patience("gpumon.service")
         )
@@ -208,22 +208,23 @@ def prove(
     run = runs.start(settings)
     instance = TestInstance(target, settings, run, Clients(target), progress)
     work = _Proof(target, instance, ami_id, instance_type or settings.test_instance_type)
-    timings = run_steps(
-        [
-            Step("check tools, account and image", work.preflight),
-            Step("import an SSH key", instance.import_key, instance.delete_key),
-            Step("launch with Terraform", work.launch, instance.destroy),
-            Step("connect by SSH", instance.connect, instance.disconnect),
-            Step("look at services", work.look_at_services),
-            Step("look at GPUs", work.look_at_gpus),
-            Step("wait for first datapoints", work.wait_for_first_datapoints),
-            Step("allocate GPU memory, see it rise", work.allocate),
-            Step("free it, see it fall", work.free),
-            Step("look for the CloudWatch agent's datapoints", work.wait_for_agent),
-        ],
-        progress,
-        keep=keep,
-    )
+    with runs.going_on(run):
+        timings = run_steps(
+            [
+                Step("check tools, account and image", work.preflight),
+                Step("import an SSH key", instance.import_key, instance.delete_key),
+                Step("launch with Terraform", work.launch, instance.destroy),
+                Step("connect by SSH", instance.connect, instance.disconnect),
+                Step("look at services", work.look_at_services),
+                Step("look at GPUs", work.look_at_gpus),
+                Step("wait for first datapoints", work.wait_for_first_datapoints),
+                Step("allocate GPU memory, see it rise", work.allocate),
+                Step("free it, see it fall", work.free),
+                Step("look for the CloudWatch agent's datapoints", work.wait_for_agent),
+            ],
+            progress,
+            keep=keep,
+        )
     result = "passed" if all(check.passed for check in work.checks) else "failed"
     document = {
         "ami_id": work.ami_id,

@@ -28,6 +28,7 @@ class Recipe:
         template_digest: the Packer template, parsed: comments and layout do not count.
         files_digest: provisioning scripts and the files that go into the image.
         agent_key_fingerprint: who may have signed the CloudWatch agent.
+        root_volume_size_gib: of the image.
     """
 
     source_ami: str
@@ -35,6 +36,7 @@ class Recipe:
     template_digest: str
     files_digest: str
     agent_key_fingerprint: str
+    root_volume_size_gib: int
 
     @property
     def fingerprint(self) -> str:
@@ -57,12 +59,13 @@ def read(
         template_digest=template_digest(templates),
         files_digest=_files_digest(provisioning, templates / "rootfs"),
         agent_key_fingerprint=target.agent_key_fingerprint,
+        root_volume_size_gib=target.root_volume_size_gib,
     )
 
 
 def template_digest(folder: Path) -> str:
     """Digest of a folder's HCL as python-hcl2 parses it."""
-    parsed: dict[str, Any] = {path.name: hcl2.loads(path.read_text()) for path in sorted(folder.glob("*.pkr.hcl"))}
+    parsed: dict[str, Any] = {path.name: hcl2.loads(path.read_text()) for path in sorted(folder.rglob("*.pkr.hcl"))}
     return hashlib.sha256(json.dumps(_without_comments(parsed), sort_keys=True).encode()).hexdigest()
 
 

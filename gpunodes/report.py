@@ -85,7 +85,7 @@ def print_verdict(verdict: Verdict) -> None:
 
 def print_checks(out: Console, checks: list[Check]) -> None:
     """A line for each check, with what was seen."""
-    width = max(len(check.name) for check in checks) + 2
+    width = max((len(check.name) for check in checks), default=0) + 2
     for check in checks:
         mark, style = (("✓", "green"), "dim") if check.passed else (("✗", "red"), "red")
         out.print(Text.assemble("  ", mark, f" {check.name:<{width}}", (check.reason, style)))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +18,7 @@ from gpunodes.settings import Settings
 
 TAG_RUN_ID = "gpunodes:run-id"
 TAG_STATE = "gpunodes:state"
+_LOCK = "lock"
 _NEEDED_BYTES = 2 * 2**30
 
 
@@ -68,6 +71,27 @@ def start(settings: Settings, now: datetime | None = None, free_bytes_in: Callab
     folder = settings.runs_folder / run_id
     folder.mkdir(parents=True)
     return Run(run_id, folder)
+
+
+@contextmanager
+def going_on(run: Run) -> Iterator[None]:
+    """Hold the run's lock; it goes with the process, however that ends."""
+    with (run.folder / _LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def is_going_on(settings: Settings, run_id: str) -> bool:
+    """Whether the process of a run still lives: it holds the run's lock to its end."""
+    path = settings.runs_folder / run_id / _LOCK
+    if not path.exists():
+        return False
+    with path.open() as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def tags(run: Run, **more: str) -> dict[str, str]:

@@ -77,6 +77,8 @@ def load(path: Path = REPOSITORY / "gpunodes.toml") -> Settings:
         expected = str if kinds[key] not in (int, str) else kinds[key]
         if type(value) is not expected:
             raise UsageError(f"{path.name}: `{key}` must be {_NAMES[expected]}, not {value!r}.")
+    if document.get("ssh_interface", "public_ip") not in {"public_ip", "private_ip"}:
+        raise UsageError(f"{path.name}: `ssh_interface` must be public_ip or private_ip.")
     if "work_folder" in document:
         document["work_folder"] = (path.parent / Path(document["work_folder"]).expanduser()).absolute()
     return Settings(**document)

@@ -77,7 +77,7 @@ def serve(application: ObservedApi, listener: socket.socket) -> BaseWSGIServer:
 
 
 class _QuietRequestHandler(WSGIRequestHandler):
-    """Keeps connections open between requests, and the log for what went wrong."""
+    """Keeps the log for what went wrong."""
 
     protocol_version = "HTTP/1.1"
 

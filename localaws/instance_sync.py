@@ -105,7 +105,8 @@ class InstanceSync:
         cannot follow TerminateInstances, and images are asked for after instances.
 
         Args:
-            calls: what was asked of the API since the last pass; RebootInstances, StopInstances and CreateImage matter.
+            calls: what was asked of the API since the last pass; RebootInstances, StopInstances, CreateImage and
+                CopyImage matter.
         """
         calls = list(calls)
         instances = {instance["InstanceId"]: instance for instance in self._api.instances()}
@@ -115,6 +116,7 @@ class InstanceSync:
         self._report_halted(instances)
         self._stop_unwanted(instances)
         self._capture(images, {call.parameters.get("InstanceId", "") for call in calls if _is_no_reboot(call)})
+        self._alias_copies(images, calls)
         self._delete_ended(instances)
         boot_again = self._asked_to_boot_again(calls)
         self._start_wanted(instances)
@@ -211,7 +213,6 @@ class InstanceSync:
                 continue
             machine = self._machines.get(image.get("SourceInstanceId", ""))
             if machine is None:
-                self._alias_copy(image)
                 continue
             halt = machine.is_started and machine.spec.instance_id not in without_reboot
             if halt:
@@ -231,10 +232,14 @@ class InstanceSync:
         else:
             _LOG.info("%s captured from %s", image_id, machine.spec.instance_id)
 
-    def _alias_copy(self, image: dict[str, Any]) -> None:
-        source = image.get("SourceImageId", "")
-        if source in self._store:
-            self._store.alias(image["ImageId"], source)
+    def _alias_copies(self, images: list[dict[str, Any]], calls: list[Ec2Call]) -> None:
+        # moto's DescribeImages does not tell what an image was copied from; names are unique within an account.
+        copied = [call.parameters for call in calls if call.action == "CopyImage"]
+        source_of = {parameters.get("Name"): parameters.get("SourceImageId", "") for parameters in copied}
+        for image in images:
+            source = source_of.get(image.get("Name"), "")
+            if image["ImageId"] not in self._store and source in self._store:
+                self._store.alias(image["ImageId"], source)
 
     def _delete_ended(self, instances: dict[str, dict[str, Any]]) -> None:
         for name, machine in list(self._machines.items()):

@@ -4,8 +4,8 @@ Runs on the instance with any Python 3.9 or newer; uses libcuda alone, so that w
 against something that is not NVML. Protocol, one JSON document a line:
 
     {"gpus": [{"index", "uuid", "name", "total_bytes", "free_bytes"}, ...]}   after the contexts exist
-    {"allocated_bytes": [...]}                                                  after that many bytes were allocated
-    {"freed": true}                                                            after they were freed
+    {"allocated_bytes": [...], "time": Unix time}                                after that many bytes were allocated
+    {"freed": true, "time": Unix time}                                       after they were freed
 
 Arguments: FOLDER SECONDS. The lines go to FOLDER/status; it goes on when FOLDER/allocate, then FOLDER/free exists, and
 ends by itself after SECONDS.
@@ -103,11 +103,11 @@ def main(folder: pathlib.Path, seconds: float) -> None:
         sizes = json.loads(wait_for(folder / "allocate", deadline))
         for gpu, size_bytes in zip(gpus, sizes):  # noqa: B905 - strict= needs Python 3.10
             gpu.allocate(size_bytes)
-        tell(folder, {"allocated_bytes": sizes})
+        tell(folder, {"allocated_bytes": sizes, "time": time.time()})
         wait_for(folder / "free", deadline)
         for gpu in gpus:
             gpu.free()
-        tell(folder, {"freed": True})
+        tell(folder, {"freed": True, "time": time.time()})
     except (CudaError, TimeoutError) as error:
         tell(folder, {"error": str(error)})
         sys.exit(1)

@@ -16,7 +16,7 @@ BUILD_PRINTS = """2030-01-01T00:00:00Z: amazon-ebs.gpu: output will be in this c
 2030-01-01T00:00:00Z: ==> amazon-ebs.gpu: Prevalidating any provided VPC information
 2030-01-01T00:00:01Z:     amazon-ebs.gpu: Found Image ID: ami-1
 2030-01-01T00:00:02+02:00: ==> amazon-ebs.gpu: Launching a source AWS instance...
-2030-01-01T00:00:03Z:     amazon-ebs.gpu: Unpacking libgpg-error0:amd64 and libxml-error-perl
+2030-01-01T00:00:03Z:     amazon-ebs.gpu: Setting up libgpg-error (1.46) and libxml-error-perl
 2030-01-01T00:00:09Z: Build 'amazon-ebs.gpu' finished after 9 seconds.
 """
 FAILURE_PRINTS = f"""{BUILD_PRINTS}2030-01-01T00:00:03Z: ==> amazon-ebs.gpu: install-gpumon: error: gpumon is not active

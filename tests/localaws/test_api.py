@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import http.client
 import io
-import queue
 import socket
 import threading
 from collections.abc import Callable, Iterable
@@ -51,12 +50,7 @@ def send(observed: ObservedApi, environ: dict[str, Any]) -> tuple[str, bytes]:
 
 
 def seen(observed: ObservedApi) -> list[Ec2Call]:
-    calls = []
-    while True:
-        try:
-            calls.append(observed.calls.get_nowait())
-        except queue.Empty:
-            return calls
+    return [observed.calls.get_nowait() for _ in range(observed.calls.qsize())]
 
 
 _REBOOT = urlencode({"Action": "RebootInstances", "Version": "2016-11-15", "InstanceId.1": "i-1"}).encode()
@@ -134,15 +128,15 @@ def test_server_answers_on_a_socket_that_listens_already(capfd: pytest.CaptureFi
     observed = ObservedApi(RecordingApp())
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = api.serve(observed, listener)
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
-        connection = http.client.HTTPConnection(*listener.getsockname(), timeout=30)
+        environ = request(_REBOOT)
+        headers = {"Content-Type": environ["CONTENT_TYPE"], "Authorization": environ["HTTP_AUTHORIZATION"]}
+        connection = http.client.HTTPConnection("127.0.0.1", listener.getsockname()[1], timeout=30)
         for _ in range(2):
-            environ = request(_REBOOT)
-            headers = {"Content-Type": environ["CONTENT_TYPE"], "Authorization": environ["HTTP_AUTHORIZATION"]}
             connection.request("POST", "/", _REBOOT, headers)
-            assert connection.getresponse().read() == b"<answer>"
-        assert connection.sock is not None  # the connection was kept open
+            with connection.getresponse() as answer:
+                assert answer.read() == b"<answer>"
         connection.close()
         server.shutdown()
         thread.join()

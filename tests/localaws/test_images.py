@@ -87,9 +87,18 @@ def test_image_of_an_instance_of_an_image_has_every_layer(tmp_path: Path, store:
     assert second.layers == (tmp_path / "images/ami-2", tmp_path / "images/ami-1", *base.layers)
 
 
-def test_capture_that_fails_leaves_nothing(tmp_path: Path, store: ImageStore, base: Image) -> None:
-    with pytest.raises(CommandFailed, match="absent"):
-        store.capture("ami-1", tmp_path / "absent", base)
+def test_capture_that_fails_halfway_leaves_nothing(
+    tmp_path: Path, store: ImageStore, base: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/cp").write_text(
+        '#!/bin/sh\nfor last; do :; done\n/bin/mkdir "$last"\necho disk full >&2\nexit 1\n'
+    )
+    (tmp_path / "bin/cp").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+
+    with pytest.raises(CommandFailed, match="disk full"):
+        store.capture("ami-1", _writes(tmp_path / "writes"), base)
 
     assert "ami-1" not in store
     assert list((tmp_path / "images").iterdir()) == []

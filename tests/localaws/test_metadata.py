@@ -74,7 +74,7 @@ def trees() -> dict[str, Tree]:
 @pytest.fixture
 def client(trees: dict[str, Tree]) -> Iterator[Client]:
     server = metadata.serve(socket.create_server(("127.0.0.1", 0)), trees.get)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield Client(server.server_address[1])
     server.shutdown()
@@ -130,9 +130,7 @@ def test_without_a_valid_token_nothing_is_told(client: Client, path: str, header
 
 def test_token_of_another_address_is_refused(client: Client) -> None:
     token = client.token()
-    connection = http.client.HTTPConnection(
-        "127.0.0.1", client._port, timeout=30, source_address=("127.0.0.2", 0)
-    )
+    connection = http.client.HTTPConnection("127.0.0.1", client._port, timeout=30, source_address=("127.0.0.2", 0))
     connection.request("GET", "/latest/meta-data/instance-id", headers={_TOKEN: token})
     assert connection.getresponse().status == 401
     connection.close()
@@ -188,7 +186,9 @@ def test_root_lists_the_versions(client: Client) -> None:
     assert text.splitlines()[-1] == "latest"
 
 
-@pytest.mark.parametrize("path", ["/latest/user-data", "/latest/user-data/", "//latest//user-data", "/latest/user-data?x"])
+@pytest.mark.parametrize(
+    "path", ["/latest/user-data", "/latest/user-data/", "//latest//user-data", "/latest/user-data?x"]
+)
 def test_path_may_be_written_loosely(client: Client, path: str) -> None:
     assert client.get(path) == (200, "#!/bin/sh")
 

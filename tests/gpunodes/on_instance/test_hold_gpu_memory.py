@@ -123,12 +123,12 @@ def test_memory_is_held_from_allocate_to_free(machine: Machine) -> None:
     before = machine.held_bytes()
 
     program.tell("allocate", json.dumps(sizes))
-    assert program.answers(2)[1] == {"allocated_bytes": sizes}
+    assert program.answers(2)[1]["allocated_bytes"] == sizes
     held = machine.held_bytes()
     assert [after - base for after, base in zip(held, before, strict=True)] == sizes
 
     program.tell("free", "")
-    assert program.answers(3)[2] == {"freed": True}
+    assert program.answers(3)[2]["freed"] is True
     assert program.end() == (0, "")
     assert all(after <= base for after, base in zip(machine.held_bytes(), before, strict=True))
 
