@@ -45,23 +45,24 @@ class Clients:
         self._target = target
         self._session = boto3.Session(region_name=target.region, **target.credentials)  # type: ignore[arg-type]
 
-    def _client(self, service: str) -> Any:
+    def client(self, service: str) -> Any:
+        """A client of any service."""
         return self._session.client(service, endpoint_url=self._target.endpoint_url, config=_CONFIG)  # type: ignore[call-overload]
 
     @cached_property
     def ec2(self) -> Any:
         """EC2."""
-        return self._client("ec2")
+        return self.client("ec2")
 
     @cached_property
     def ssm(self) -> Any:
         """Systems Manager, for public parameters."""
-        return self._client("ssm")
+        return self.client("ssm")
 
     @cached_property
     def cloudwatch(self) -> Any:
         """CloudWatch."""
-        return self._client("cloudwatch")
+        return self.client("cloudwatch")
 
 
 @contextmanager

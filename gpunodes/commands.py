@@ -81,7 +81,7 @@ def follow(
         raise _not_started(argv[0], error) from error
     with process:
         try:
-            with log.open("a") as written:
+            with log.open("a", buffering=1) as written:
                 try:
                     _pump(process, written.write, on_line)
                 except BaseException:

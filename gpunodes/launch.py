@@ -144,3 +144,4 @@ def destroy_run(target: Target, settings: Settings, clients: Clients, run: Run, 
     stack_of(target, settings, run, progress).destroy()
     leftovers.remove_instances(clients, run.run_id)
     leftovers.remove_key_pairs(clients, run.run_id)
+    KeyPair.of(run).private_key.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -30,6 +31,7 @@ def offline_target(say: Callable[[str], None]) -> Target:
             say("starting the offline cloud")
             facts = cloud.up(layout, say)
     variables = cloud.environment(facts)
+    os.environ.update(variables)  # boto3 in this process, too, sees nothing of the operator's own AWS configuration
     return Target(
         name="offline",
         region=REGION,

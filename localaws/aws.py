@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import boto3
+import botocore.exceptions
 from botocore.config import Config
 
 from localaws import metadata
@@ -59,8 +60,12 @@ class Account:
         return images
 
     def report_stopped(self, instance_id: str) -> None:
-        """Tell the API that an instance halted from inside (StopInstances)."""
-        self.ec2.stop_instances(InstanceIds=[instance_id])
+        """Tell the API that an instance halted from inside (StopInstances); one that ended meanwhile stays ended."""
+        try:
+            self.ec2.stop_instances(InstanceIds=[instance_id])
+        except botocore.exceptions.ClientError as error:
+            if error.response["Error"]["Code"] != "IncorrectInstanceState":
+                raise
 
     def metadata_of(self, instance: dict[str, Any], now: Callable[[], datetime] | None = None) -> metadata.Tree:
         """The metadata tree of an instance, with fresh role credentials."""

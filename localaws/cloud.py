@@ -133,7 +133,10 @@ def machines(layout: Layout) -> list[dict[str, str]]:
 
 def environment(facts_: Facts) -> dict[str, str]:
     """Environment variables that lead any AWS client to this cloud and nowhere else."""
+    # The endpoint of one service would win over that of all.
+    per_service = {name: facts_.endpoint_url for name in os.environ if name.startswith("AWS_ENDPOINT_URL_")}
     return {
+        **per_service,
         "AWS_ENDPOINT_URL": facts_.endpoint_url,
         "AWS_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,

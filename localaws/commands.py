@@ -107,13 +107,16 @@ def start_daemon(
         kept_open: file descriptors that it inherits, a lock for instance.
     """
     with log.open("ab") as output:
-        subprocess.run(
-            [_SETSID, "--fork", *argv],
-            cwd=cwd,
-            env={**os.environ, **env},
-            pass_fds=kept_open,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            check=True,
-        )
+        try:
+            subprocess.run(
+                [_SETSID, "--fork", *argv],
+                cwd=cwd,
+                env={**os.environ, **env},
+                pass_fds=kept_open,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                check=True,
+            )
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise CommandFailed([_SETSID, *argv], None, str(error)) from error

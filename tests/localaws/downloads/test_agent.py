@@ -146,8 +146,7 @@ def published(url: str) -> list[dict[str, Any]]:
     client = boto3.client(
         "cloudwatch", endpoint_url=url, region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b"
     )
-    metrics: list[dict[str, Any]] = client.list_metrics(Namespace="CWAgent")["Metrics"]
-    return metrics
+    return [dict(metric) for metric in client.list_metrics(Namespace="CWAgent")["Metrics"]]
 
 
 def test_program_publishes_what_the_bake_configures_within_three_seconds(tmp_path: Path, moto_url: str) -> None:
