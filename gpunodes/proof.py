@@ -14,6 +14,7 @@ from gpunodes.datapoints import DatapointReader, Readings, Series
 from gpunodes.errors import ToolError
 from gpunodes.gpu_load import GpuLoad
 from gpunodes.launch import TestInstance
+from gpunodes.promised_metrics import AGENT_NAMESPACE, GPU_NAMESPACE, name_of
 from gpunodes.settings import Settings
 from gpunodes.steps import Progress, Step, Timing, run_steps
 from gpunodes.target import Target
@@ -150,8 +151,8 @@ class _Proof:
     def wait_for_agent(self) -> None:
         instance = {"InstanceId": self.instance.instance_id}
         root = self.instance.remote.run("findmnt --noheadings --output FSTYPE --target /").strip()
-        series = [Series.of("CWAgent", metric, instance) for metric in _AGENT_METRICS]
-        series.append(Series.of("CWAgent", "disk_used_percent", {**instance, "path": "/", "fstype": root}))
+        series = [Series.of(AGENT_NAMESPACE, metric, instance) for metric in _AGENT_METRICS]
+        series.append(Series.of(AGENT_NAMESPACE, "disk_used_percent", {**instance, "path": "/", "fstype": root}))
         readings = self.reader.wait_for(
             series, "Average", _all_arrived, self._patience("amazon-cloudwatch-agent.service")
         )
@@ -171,8 +172,8 @@ class _Proof:
 
     def _memory_series(self, gpu: Gpu) -> Series:
         return Series.of(
-            "GPU",
-            "MemoryUsed",
+            GPU_NAMESPACE,
+            name_of("memory_used_bytes"),
             {"InstanceId": self.instance.instance_id, "GpuIndex": str(gpu.index), "GpuUuid": gpu.uuid},
         )
 
