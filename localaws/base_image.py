@@ -43,6 +43,8 @@ _MMDEBSTRAP_OPTIONS = (
     "--dpkgopt=path-exclude=/usr/share/doc/*",
     "--dpkgopt=path-include=/usr/share/doc/*/copyright",
 )
+# Its mounts and processes end with it, however it ends: nobody may ever delete a half made system with /dev mounted in it.
+_CONTAINED = ("unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child", "--mount-proc")
 _CLOUD_CONFIG = f"""\
 # Debian's own EC2 images ask only the Ec2 data source, too.
 datasource_list: [Ec2]
@@ -168,7 +170,17 @@ def _build_driver(destination: Path) -> None:
 
 
 def _build_system(destination: Path) -> None:
-    run(["mmdebstrap", "--quiet", *_MMDEBSTRAP_OPTIONS, f"--include={','.join(PACKAGES)}", SUITE, str(destination)])
+    run(
+        [
+            *_CONTAINED,
+            "mmdebstrap",
+            "--quiet",
+            *_MMDEBSTRAP_OPTIONS,
+            f"--include={','.join(PACKAGES)}",
+            SUITE,
+            str(destination),
+        ]
+    )
     for pattern in _REMOVED:
         for path in destination.glob(pattern):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
