@@ -32,8 +32,7 @@ if TYPE_CHECKING:
     from gpumon.identity import InstanceIdentity
 
 _EPILOG = """exit codes: 0 done (check: healthy); 1 an error (check: degraded); 2 wrong usage or settings (check:
-broken); 3 no NVIDIA driver answers; 4 the driver's library must be loaded anew (systemd restarts run); 5 nothing could
-be delivered"""
+broken); 3 no NVIDIA driver answers; 4 the driver's library must be loaded anew (systemd restarts run)"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -96,7 +95,7 @@ def _once(_loaded: LoadedSettings, arguments: argparse.Namespace) -> int:
     finally:
         reader.close()
     show = table.as_json if arguments.json else table.as_table
-    sys.stdout.write(show(samples, load_metrics()))
+    _print(show(samples, load_metrics()))
     return 0
 
 
@@ -107,13 +106,27 @@ def _check(loaded: LoadedSettings, arguments: argparse.Namespace) -> int:
     findings = check.run_checks(
         NvmlReader(), load_metrics(), _identity_source(settings), credentials_source, settings.region
     )
-    sys.stdout.write(check.as_json(findings) if arguments.json else check.as_text(findings))
+    _print(check.as_json(findings) if arguments.json else check.as_text(findings))
     return int(check.verdict(findings))
 
 
 def _show_config(loaded: LoadedSettings, _arguments: argparse.Namespace) -> int:
-    sys.stdout.write(loaded.as_toml())
+    _print(loaded.as_toml())
     return 0
+
+
+def _print(text: str) -> None:
+    """Write to standard output; a reader that has seen enough (``| head -1``) is no error."""
+    if sys.stdout is None:
+        raise GpumonError("Open standard output: it is closed, so there is nowhere to show the answer.")
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        # What is left in the buffer goes nowhere; Python would complain about it once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise GpumonError(f"Let standard output go where it can be written: {error}.") from error
 
 
 def _identity_source(settings: Settings) -> Callable[[], InstanceIdentity]:

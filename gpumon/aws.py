@@ -62,8 +62,15 @@ def make_cloudwatch_client(region: str) -> CloudWatchClient:
 
 
 def credentials_source() -> str | None:
-    """Return where boto3 finds credentials (``iam-role``, ``env``, ...), or None if it finds none."""
-    credentials = boto3.session.Session().get_credentials()
+    """Return where boto3 finds credentials (``iam-role``, ``env``, ...), or None if it finds none.
+
+    Raises:
+        DeliveryError: What the host says about credentials is wrong (half of a key, no such profile, for two).
+    """
+    try:
+        credentials = boto3.session.Session().get_credentials()
+    except BotoCoreError as error:
+        raise DeliveryError(f"Correct the AWS configuration of this host: {error}.") from error
     return None if credentials is None else str(credentials.method)
 
 
@@ -76,7 +83,8 @@ def delivery_error(error: Exception) -> DeliveryError:
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         if code in _REFUSED_CODES or status == 413:
             return RefusedError(f"Report this as an error of gpumon: CloudWatch refuses the request ({error}).")
-        if status in {401, 403}:
+        # Some of the wire formats that botocore chooses from carry this with status 400.
+        if status in {401, 403} or code.startswith("AccessDenied"):
             return DeliveryError(f"Allow cloudwatch:PutMetricData in the role of this instance: {error}.")
     if isinstance(error, CREDENTIAL_ERRORS):
         return DeliveryError(f"Give this instance a role that allows cloudwatch:PutMetricData: {error}.")

@@ -108,7 +108,10 @@ def _identity_finding(find_identity: Callable[[], InstanceIdentity]) -> tuple[Fi
 
 
 def _credentials_finding(find_credentials: Callable[[], str | None]) -> Finding:
-    source = find_credentials()
+    try:
+        source = find_credentials()
+    except GpumonError as error:
+        return Finding("credentials", Health.BROKEN, "cannot be used", str(error))
     if source is None:
         advice = "Give the instance a profile whose role allows cloudwatch:PutMetricData."
         return Finding("credentials", Health.BROKEN, "none", advice)

@@ -24,6 +24,7 @@ DRIVER_RETRY_SECONDS = (1.0, 30.0)
 # every two seconds.
 MISMATCH_PATIENCE_SECONDS = 60.0
 SHORTEST_WAIT_SECONDS = 0.01
+NO_VALUES = "Look for NVRM lines in the kernel log: the driver answers, but no GPU gives any value."
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +117,8 @@ class Service:
             return ()
         self._has_read = True
         self._backoff.reset()
-        self._say("")
+        can_be_read = any(value is not None for gpu in gpus for value in gpu.values.values())
+        self._say("" if can_be_read else NO_VALUES)
         return gpus
 
     def _say(self, complaint: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 import re
 import sys
 from dataclasses import dataclass, fields
@@ -82,11 +81,10 @@ def load_settings(environment: Mapping[str, str], path: Path | None = None) -> L
     """
     values = _read(DEFAULT_FILE)
     origins = dict.fromkeys(values, "default")
-    file = path or (SYSTEM_FILE if SYSTEM_FILE.exists() else None)
-    if file is not None:
-        for key, value in _read(file).items():
-            values[key] = _checked(key, value, f"{file}")
-            origins[key] = f"{file}"
+    file = path or SYSTEM_FILE
+    for key, value in _read(file, may_be_absent=path is None).items():
+        values[key] = _checked(key, value, f"{file}")
+        origins[key] = f"{file}"
     for key, value, variable in _from_environment(environment, values):
         values[key] = _checked(key, value, variable)
         origins[key] = f"environment {variable}"
@@ -95,10 +93,13 @@ def load_settings(environment: Mapping[str, str], path: Path | None = None) -> L
     return LoadedSettings(Settings(**values), origins)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, *, may_be_absent: bool = False) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    # ValueError: no UTF-8, no TOML, or a number of thousands of digits; RecursionError: thousands of brackets.
+    except (OSError, ValueError, RecursionError) as error:
+        if may_be_absent and isinstance(error, FileNotFoundError):
+            return {}
         raise SettingsError(f"Repair the settings file {path}: {error}.") from error
 
 
@@ -142,32 +143,33 @@ def _parsed(key: str, text: str, variable: str) -> object:
 def _checked(key: str, value: object, where: str) -> object:
     """Return `value` in the type of its setting, or say what is wrong with it."""
     kind = _require_known(key, where)
-    if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
-        value = _float(key, value, where)
+    if isinstance(value, int) and not isinstance(value, bool) and kind in {"int", "float"}:
+        _require_in_range(key, value, where)
+        value = float(value) if kind == "float" else value
     if type(value).__name__ != kind:
         raise SettingsError(
             f"Give {key} in {where} a value of type {kind}: {value!r} is of type {type(value).__name__}."
         )
-    if isinstance(value, (int, float)):
-        least, greatest = _RANGES[key]
-        if not math.isfinite(value) or not least <= value <= greatest:
-            raise SettingsError(f"Set {key} in {where} between {least} and {greatest}: it is {value}.")
+    if isinstance(value, float):
+        _require_in_range(key, value, where)
     if key == "log_level" and value not in LOG_LEVELS:
         raise SettingsError(f"Set log_level in {where} to one of {', '.join(LOG_LEVELS)}: it is {value!r}.")
     if key == "namespace" and not _NAMESPACE.fullmatch(str(value)):
         raise SettingsError(f"Set namespace in {where} to 1 to 255 letters, digits and ._-/#: it is {value!r}.")
+    if key == "namespace" and str(value).startswith("AWS/"):
+        raise SettingsError(
+            f"Set namespace in {where} to one that does not begin with AWS/: CloudWatch refuses {value!r}."
+        )
     if key == "metadata_endpoint" and value and not str(value).startswith(("http://", "https://")):
         raise SettingsError(f"Set metadata_endpoint in {where} to a URL that begins with http://: it is {value!r}.")
     return value
 
 
-def _float(key: str, value: int, where: str) -> float:
-    try:
-        return float(value)
-    except OverflowError as error:
-        raise SettingsError(
-            f"Set {key} in {where} between {_RANGES[key][0]} and {_RANGES[key][1]}: it is huge."
-        ) from error
+def _require_in_range(key: str, value: float, where: str) -> None:
+    least, greatest = _RANGES[key]
+    if not least <= value <= greatest:  # nor is nan
+        shown = "huge" if abs(value) > 1e15 else value  # Python refuses to write integers of thousands of digits
+        raise SettingsError(f"Set {key} in {where} between {least} and {greatest}: it is {shown}.")
 
 
 def _toml_value(value: object) -> str:

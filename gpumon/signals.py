@@ -6,21 +6,25 @@ import logging
 import signal
 import threading
 
-STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
+STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 
 log = logging.getLogger(__name__)
 
 
 def stop_on_signals(stop: threading.Event) -> None:
-    """Set `stop` at the first SIGTERM or SIGINT of this process; call it before any thread starts.
+    """Set `stop` at the first SIGTERM, SIGINT or SIGHUP of this process; call it before any thread starts.
+
+    SIGHUP stops, too, rather than kill: what is held gets published, and systemd starts gpumon with the new settings.
 
     A thread waits for the signals, because a Python signal handler runs between two instructions of the main thread:
     setting an event there, which the main thread may just be waiting for, can deadlock.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    # A blocked signal reaches sigwait even where it is ignored, as SIGHUP is under nohup.
+    signals = {number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
 
     def wait() -> None:
-        number = signal.sigwait(STOP_SIGNALS)
+        number = signal.sigwait(signals)
         log.info("%s: stopping", signal.Signals(number).name)
         stop.set()
 

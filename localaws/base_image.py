@@ -43,7 +43,7 @@ _MMDEBSTRAP_OPTIONS = (
     "--dpkgopt=path-exclude=/usr/share/doc/*",
     "--dpkgopt=path-include=/usr/share/doc/*/copyright",
 )
-# Its mounts and processes end with it, however it ends: nobody may ever delete a half made system with /dev mounted in it.
+# Mounts and processes end with it, however it ends: nobody may ever delete a half made system with /dev mounted in it.
 _CONTAINED = ("unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child", "--mount-proc")
 _CLOUD_CONFIG = f"""\
 # Debian's own EC2 images ask only the Ec2 data source, too.

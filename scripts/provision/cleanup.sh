@@ -31,10 +31,10 @@ remove_traces() {
   rm -rf /var/lib/apt/lists/* /var/cache/{apt,dnf}/*.bin /var/lib/systemd/coredump/* /var/crash/*
   rm -rf /root/.{bash_history,python_history,lesshst,viminfo,wget-hsts,cache,gnupg}
   rm -rf /home/*/.{bash_history,python_history,lesshst,viminfo,wget-hsts,cache,gnupg}
-  find /tmp /var/tmp -xdev -mindepth 1 -delete
+  find /tmp /var/tmp -ignore_readdir_race -xdev -mindepth 1 -delete
   journalctl --relinquish-var # journald makes a deleted journal anew, so it must first go over to memory
   # Deleted, not emptied: what is still logged until the instance stops then goes to files that no longer have a name.
-  find /var/log -xdev -type f -delete
+  find /var/log -ignore_readdir_race -xdev -type f -delete
   rm -rf /var/log/journal/*
 }
 

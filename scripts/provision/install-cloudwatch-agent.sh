@@ -58,6 +58,19 @@ fetch_package() {
   exit 1
 }
 
+# The base image's own unattended upgrades may hold dpkg's lock for minutes after the boot, and dpkg does not wait for it.
+install_package() {
+  local attempt
+  for attempt in {1..60}; do
+    if dpkg --install "$work/agent.deb" >"$work/dpkg.log" 2>&1; then return; fi
+    if ! grep --quiet 'lock' "$work/dpkg.log" || ((attempt == 60)); then break; fi
+    sleep "${AGENT_RETRY_SECONDS:-5}"
+  done
+  cat "$work/dpkg.log" >&2
+  log "dpkg does not install the agent; its reason stands above."
+  exit 1
+}
+
 main() {
   local base_url="${AGENT_BASE_URL:?Set AGENT_BASE_URL to where the CloudWatch agent is downloaded from.}"
   local fingerprint="${AGENT_KEY_FINGERPRINT:?Set AGENT_KEY_FINGERPRINT to the full fingerprint of the key that signs it.}"
@@ -73,7 +86,7 @@ main() {
     export GNUPGHOME="$work"
     fetch_key
     fetch_package
-    dpkg --install "$work/agent.deb" >&2
+    install_package
   fi
   # append-config adds to what a user has configured; fetch-config would wipe it.
   "$agent_dir/bin/amazon-cloudwatch-agent-ctl" -a append-config -m ec2 -c "file:$agent_dir/etc/gpunodes.json" >&2

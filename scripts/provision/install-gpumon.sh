@@ -8,10 +8,11 @@ log() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
 # pip comes out of the base system's ensurepip bundle: it installs, but does not stay in the image.
 find_pip_wheel() {
   python3 - <<'PYTHON'
-import ensurepip, pathlib, sysconfig
+import importlib.util, pathlib, sysconfig
 
 unbundled = sysconfig.get_config_var("WHEEL_PKG_DIR") or "/usr/share/python-wheels"
-places = [pathlib.Path(unbundled), pathlib.Path(ensurepip.__file__).with_name("_bundled")]
+ensurepip = importlib.util.find_spec("ensurepip")  # Debian and Ubuntu have it in python3-venv only
+places = [pathlib.Path(unbundled), *([pathlib.Path(ensurepip.origin).with_name("_bundled")] if ensurepip else [])]
 print(next((wheel for place in places for wheel in sorted(place.glob("pip-*.whl"))), ""))
 PYTHON
 }
