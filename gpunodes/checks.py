@@ -83,7 +83,7 @@ def datapoints_arrived(name: str, proves: str, readings: Readings) -> Check:
         reason = f"{len(missing)} of {count} series have no datapoint: {'; '.join(missing[:3])}"
         reason += f"; and {len(missing) - 3} more" if len(missing) > 3 else ""
     else:
-        reason = f"all {count} series have datapoints" if count else "there is no series to look at"
+        reason = f"{count} of {count} series have datapoints" if count else "there is no series to look at"
     return Check(name, proves, count > 0 and not missing, reason, {"missing": missing, "series": count})
 
 

@@ -89,9 +89,7 @@ def _print_summary(baked: Baked, verdict: Verdict, timings: list[Timing]) -> Non
     out.print()
     _print_timings(out, timings)
     out.print()
-    out.print(
-        "Look inside next: `invoke offline.up`, `invoke build-ami --offline`, `invoke test-instance --offline --keep`."
-    )
+    out.print("Next, look inside: `. .venv/bin/activate`, then `invoke --list`; README.md says more.")
 
 
 def _print_timings(out: Console, timings: list[Timing]) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from gpunodes import commands
-from gpunodes.errors import PreflightError, ToolError
+from gpunodes.errors import ToolError
+from gpunodes.tool_versions import installed_version
 
 OLDEST = (1, 6, 6)
 _PLUGINS_SINCE = (1, 7, 0)
@@ -23,25 +24,7 @@ def version() -> tuple[int, ...]:
     Raises:
         PreflightError: there is none, or it is older than 1.6.6.
     """
-    wanted = ".".join(str(part) for part in OLDEST)
-    if shutil.which("packer") is None:
-        raise PreflightError(
-            f"Packer is not installed; run scripts/bootstrap, or put Packer {wanted} or newer on PATH."
-        )
-    try:
-        output = commands.run(["packer", "version"], env={"CHECKPOINT_DISABLE": "1"})
-    except ToolError as error:
-        raise PreflightError(
-            f"The `packer` on PATH does not work; put Packer {wanted} or newer first on PATH."
-        ) from error
-    found = re.search(r"Packer v(\d+)\.(\d+)\.(\d+)", output)
-    if found is None:
-        raise PreflightError(f"`packer` on PATH is not HashiCorp's Packer; put Packer {wanted} or newer first on PATH.")
-    installed = tuple(int(part) for part in found.groups())
-    if installed < OLDEST:
-        have = ".".join(str(part) for part in installed)
-        raise PreflightError(f"Packer {have} is too old; run scripts/bootstrap, or install {wanted} or newer.")
-    return installed
+    return installed_version("packer", OLDEST)
 
 
 def lay_out(templates: Path, folder: Path, installed: tuple[int, ...]) -> None:

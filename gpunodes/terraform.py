@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from gpunodes import commands
-from gpunodes.errors import PreflightError, ToolError
+from gpunodes.errors import ToolError
+from gpunodes.tool_versions import installed_version
 
 OLDEST = (1, 7, 0)
 _MIRROR_PARENTS = (
@@ -30,21 +30,7 @@ def version() -> tuple[int, ...]:
     Raises:
         PreflightError: there is none, or it is older than 1.7.
     """
-    wanted = ".".join(str(part) for part in OLDEST)
-    if shutil.which("terraform") is None:
-        raise PreflightError(f"Terraform is not installed; run scripts/bootstrap, or put {wanted} or newer on PATH.")
-    try:
-        output = commands.run(["terraform", "version"], env={"CHECKPOINT_DISABLE": "1"})
-    except ToolError as error:
-        raise PreflightError(f"The `terraform` on PATH does not work; put {wanted} or newer first on PATH.") from error
-    found = re.search(r"Terraform v(\d+)\.(\d+)\.(\d+)", output)
-    if found is None:
-        raise PreflightError(f"`terraform` on PATH is not Terraform; put Terraform {wanted} or newer first on PATH.")
-    installed = tuple(int(part) for part in found.groups())
-    if installed < OLDEST:
-        have = ".".join(str(part) for part in installed)
-        raise PreflightError(f"Terraform {have} is too old; run scripts/bootstrap, or install {wanted} or newer.")
-    return installed
+    return installed_version("terraform", OLDEST)
 
 
 def find_mirror(parents: Iterable[Path] = _MIRROR_PARENTS, opt: Path = Path("/opt")) -> Path | None:

@@ -69,7 +69,7 @@ def test_datapoints_arrived_when_every_series_has_one() -> None:
     check = checks.datapoints_arrived("name", "why", readings(1, 2))
 
     assert check.passed
-    assert check.reason == "all 2 series have datapoints"
+    assert check.reason == "2 of 2 series have datapoints"
 
 
 def test_series_without_datapoints_are_named_and_those_beyond_three_counted() -> None:

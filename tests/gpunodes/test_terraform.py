@@ -68,7 +68,7 @@ def test_newer_version_is_fine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     ("script", "complaint"),
     [
         ("echo 'Terraform v1.6.9'", r"Terraform 1\.6\.9 is too old; run .*, or install 1\.7\.0 or newer\."),
-        ("echo 'OpenTofu v1.8.0'", r"`terraform` on PATH is not Terraform"),
+        ("echo 'OpenTofu v1.8.0'", r"`terraform` on PATH is not HashiCorp's Terraform"),
         ("echo broken >&2; exit 1", r"The `terraform` on PATH does not work"),
     ],
 )  # fmt: skip
