@@ -157,9 +157,7 @@ def _checked(key: str, value: object, where: str) -> object:
     if key == "namespace" and not _NAMESPACE.fullmatch(str(value)):
         raise SettingsError(f"Set namespace in {where} to 1 to 255 letters, digits and ._-/#: it is {value!r}.")
     if key == "namespace" and str(value).startswith("AWS/"):
-        raise SettingsError(
-            f"Set namespace in {where} to one that does not begin with AWS/: CloudWatch refuses {value!r}."
-        )
+        raise SettingsError(f"Set namespace in {where} to one of your own: CloudWatch refuses {value!r}.")
     if key == "metadata_endpoint" and value and not str(value).startswith(("http://", "https://")):
         raise SettingsError(f"Set metadata_endpoint in {where} to a URL that begins with http://: it is {value!r}.")
     return value

@@ -6,7 +6,7 @@ import pytest
 
 from gpumon import check
 from gpumon.check import Health, run_checks, verdict
-from gpumon.errors import DriverUnavailableError, GpumonError, IdentityUnavailableError
+from gpumon.errors import DeliveryError, DriverUnavailableError, GpumonError, IdentityUnavailableError
 from gpumon.identity import InstanceIdentity
 from gpumon.metrics import Metric
 from gpumon.samples import GpuSample
@@ -59,6 +59,17 @@ def test_identity_region_and_credentials_are_each_named_with_what_to_do() -> Non
 
     assert [f.subject for f in found if f.health is Health.BROKEN] == ["identity", "region", "credentials"]
     assert all(f.advice for f in found if f.health is Health.BROKEN)
+
+
+def test_credentials_that_are_wrong_are_a_finding_and_no_error() -> None:
+    def wrong() -> str | None:
+        raise DeliveryError("Correct the AWS configuration.")
+
+    found = run_checks(FakeGpuReader((GOOD,)), METRICS, identity, wrong, "")
+
+    assert [(f.subject, f.advice) for f in found if f.health is Health.BROKEN] == [
+        ("credentials", "Correct the AWS configuration.")
+    ]
 
 
 def test_both_forms_say_the_same() -> None:

@@ -165,6 +165,29 @@ def test_once_shows_what_the_driver_says(world: World) -> None:
     assert json.loads(answer.stdout)["gpus"][0]["metrics"]["MemoryUsed"] == 64 * MIB
 
 
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        answer = subprocess.run(
+            [sys.executable, "-m", "gpumon", "show-config"], stdout=writing, stderr=subprocess.PIPE, check=False
+        )
+    finally:
+        os.close(writing)
+
+    assert (answer.returncode, answer.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(("place", "words"), [("/dev/full", "No space left"), ("&-", "it is closed")])
+def test_an_output_that_cannot_be_written_is_one_sentence(place: str, words: str) -> None:
+    command = ["sh", "-c", f'exec "$0" -m gpumon show-config >{place}', sys.executable]
+    answer = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+
+    assert answer.returncode == 1
+    assert words in answer.stderr
+    assert answer.stderr.count("\n") == 1
+
+
 def test_check_calls_a_good_host_healthy(world: World) -> None:
     answer = subprocess.run(
         [sys.executable, "-m", "gpumon", "check"], env=world.environment, capture_output=True, text=True, check=False

@@ -9,7 +9,7 @@ import pytest
 
 from gpumon.errors import DriverMismatchError, DriverUnavailableError, GpumonError
 from gpumon.metrics import Metric
-from gpumon.service import MISMATCH_PATIENCE_SECONDS, Service
+from gpumon.service import MISMATCH_PATIENCE_SECONDS, NO_VALUES, Service
 from gpumon.settings import load_settings
 from gpumon.systemd import Notifier
 from gpumon.window import Window
@@ -167,6 +167,22 @@ def test_without_a_driver_it_stays_up_says_so_once_and_recovers(caplog: pytest.L
         "GPUs can be read again",
     ]
     assert (house.begin, "ready: Load the driver.") in house.notifier.sent
+
+
+def test_a_driver_without_any_value_is_not_called_readable(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    house = House()
+    ready = house.reader.answer
+    house.clock.at(9.5, house.answer((gpu_sample(GPU, used_bytes=None),)))
+    house.clock.at(19.5, house.answer(()))
+    house.clock.at(29.5, house.answer(ready))
+    house.run(40)
+
+    assert [record.getMessage() for record in caplog.records] == [
+        f"no GPU can be read, trying again: {NO_VALUES}",
+        "GPUs can be read again",
+    ]
+    assert (house.begin + 10, NO_VALUES) in house.notifier.sent
 
 
 def test_a_driver_that_goes_away_is_waited_for() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,10 @@ def test_region_and_metadata_endpoint_fall_back_to_the_variables_of_the_aws_clie
         ("sample_seconds = 0\n", "sample_seconds .* between 0.1 and 60: it is 0"),
         ("sample_seconds = nan\n", "sample_seconds .* between 0.1 and 60"),
         (f"sample_seconds = {10**400}\n", "sample_seconds .* between 0.1 and 60"),
+        (f"publish_seconds = {10**400}\n", "publish_seconds .* between 1 and 3600: it is huge"),
+        ("publish_seconds = 1" + "0" * 5000 + "\n", "Repair the settings file"),
+        ("region = " + "[" * 5000 + "\n", "Repair the settings file"),
+        ('namespace = "AWS/GPU"\n', "namespace .* one of your own"),
         ('namespace = "AWS GPU"\n', "namespace .* 1 to 255 letters"),
         ('log_level = "loud"\n', "log_level .* one of debug"),
         ('metadata_endpoint = "file:///etc"\n', "metadata_endpoint .* http://"),
@@ -101,6 +106,21 @@ def test_the_system_file_is_read_if_it_exists(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(settings_module, "SYSTEM_FILE", write(tmp_path, "queue_periods = 3\n"))
 
     assert load_settings({}).settings.queue_periods == 3
+
+
+def test_a_system_file_that_may_not_be_read_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = tmp_path / "gpumon"
+    closed.mkdir(mode=0)
+    monkeypatch.setattr(settings_module, "SYSTEM_FILE", closed / "gpumon.toml")
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(65534)
+    try:
+        with pytest.raises(SettingsError, match="Permission denied"):
+            load_settings({})
+    finally:
+        if is_root:
+            os.seteuid(0)
 
 
 def test_show_config_prints_toml_that_loads_to_the_same_settings(tmp_path: Path) -> None:

@@ -119,6 +119,25 @@ refused() {
   refused
 }
 
+@test "a lock that another dpkg holds is waited for" {
+  shim dpkg 'if [[ "$1" == --print-architecture ]]; then echo amd64; exit; fi
+if (($(grep -c "dpkg --install" "$commands") < 3)); then echo "dpkg: error: dpkg frontend lock was locked by another process" >&2; exit 2; fi
+install_agent'
+  run bash "$scripts/install-cloudwatch-agent.sh"
+  echo "$output"
+  [ "$status" -eq 0 ]
+  [ "$(grep -c 'dpkg --install' "$commands")" -eq 3 ]
+}
+
+@test "a package that cannot be installed fails at once with the reason" {
+  shim dpkg 'if [[ "$1" == --print-architecture ]]; then echo amd64; exit; fi
+echo "dpkg: error processing archive" >&2; exit 1'
+  run bash "$scripts/install-cloudwatch-agent.sh"
+  [ "$status" -eq 1 ]
+  [[ "$output" == *"error processing archive"* ]]
+  [ "$(grep -c 'dpkg --install' "$commands")" -eq 1 ]
+}
+
 @test "the check fails when the unit is not enabled" {
   shim systemctl 'if [[ "$1" == is-enabled ]]; then exit 1; fi'
   run bash "$scripts/install-cloudwatch-agent.sh"

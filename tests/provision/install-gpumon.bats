@@ -57,6 +57,18 @@ PYTHON
   [ "$status" -ne 0 ]
 }
 
+@test "a Python without ensurepip is refused with a sentence" {
+  shim python3 'exec "$real_python3" -c "import sys, sysconfig
+sys.path_importer_cache.clear(); sys.modules[\"ensurepip\"] = None
+sysconfig.get_config_var = lambda name: \"/nowhere\"
+exec(sys.stdin.read())"'
+  real_python3="$(PATH="${PATH#"$shims:"}" command -v python3)" run bash "$scripts/install-gpumon.sh"
+  echo "$output"
+  [ "$status" -eq 1 ]
+  [[ "$output" == *"install python3-venv"* ]]
+  [[ "$output" != *Traceback* ]]
+}
+
 @test "a wheelhouse without requirements.txt is refused with a sentence" {
   rm "$WHEELHOUSE/requirements.txt"
   run bash "$scripts/install-gpumon.sh"
