@@ -118,7 +118,7 @@ def _errors() -> Iterator[None]:
     except GpunodesError as error:
         raise Exit(f"error: {error}", code=error.exit_code) from error
     except KeyboardInterrupt as error:
-        raise Exit("error: Stopped before anything was begun.", code=130) from error
+        raise Exit("error: Stopped as asked; run `invoke destroy` if anything was begun.", code=130) from error
     except Exception as error:  # exit code 1 means that a check failed, so a defect of ours must not look like one
         traceback.print_exc()
         raise Exit("error: This is a defect of gpunodes; please report it with the lines above.", code=3) from error

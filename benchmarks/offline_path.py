@@ -45,8 +45,10 @@ def main() -> int:
     progress = TerminalProgress()
     figures: dict[str, list[float]] = defaultdict(list)
     steps: dict[str, list[float]] = defaultdict(list)
+    if offline_target.is_up():
+        progress.say("error: The offline cloud is up; take it down first with `invoke offline.down`.")
+        return 2
     try:
-        offline_target.down()
         target = _timed(figures, "offline.up, warm", lambda: offline_target.offline_target(progress.say))
         memory, processor = _idle()
         figures["idle emulator, memory"].append(memory)

@@ -192,7 +192,7 @@ def bake(target: Target, settings: Settings, progress: Progress, source_ami: str
     Raises:
         GpunodesError: with the exit code for what went wrong.
     """
-    run = runs.start(settings)
+    run = runs.start(settings, target.destination)
     work = _Bake(target, settings, run, Clients(target), progress, source_ami)
     with runs.going_on(run):
         timings = run_steps(

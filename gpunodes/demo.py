@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
+import traceback
 
 from rich.console import Console
 from rich.text import Text
 
 from gpunodes import offline_target, report
 from gpunodes.bake import Baked, bake
-from gpunodes.errors import GpunodesError, PreflightError
+from gpunodes.errors import GpunodesError
 from gpunodes.progress import TerminalProgress
 from gpunodes.proof import Verdict, prove
 from gpunodes.settings import load
@@ -26,7 +28,7 @@ def main() -> int:
     parser.add_argument("--set-up-seconds", type=float, default=0.0, help="what scripts/bootstrap took")
     set_up_seconds = parser.parse_args().set_up_seconds
     progress = TerminalProgress()
-    was_up = _is_up()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what was started is taken down
     try:
         return _run(progress, set_up_seconds)
     except GpunodesError as error:
@@ -35,9 +37,9 @@ def main() -> int:
     except KeyboardInterrupt:
         progress.say("error: Stopped as asked.")
         return 130
-    finally:
-        if not was_up:
-            offline_target.down()
+    except Exception:  # noqa: BLE001 - exit code 1 means that a check failed, so a defect must not look like one
+        traceback.print_exc()
+        return GpunodesError.exit_code
 
 
 def _run(progress: TerminalProgress, set_up_seconds: float) -> int:
@@ -49,20 +51,16 @@ def _run(progress: TerminalProgress, set_up_seconds: float) -> int:
         Timing("set up this checkout", set_up_seconds),
         Timing("start the offline cloud", time.monotonic() - begin),
     ]
-    progress.title("build-ami")
-    baked = bake(target, settings, progress)
-    progress.title("test-instance")
-    verdict = prove(target, settings, progress, ami_id=baked.ami_id)
+    try:
+        progress.title("build-ami")
+        baked = bake(target, settings, progress)
+        progress.title("test-instance")
+        verdict = prove(target, settings, progress, ami_id=baked.ami_id)
+    finally:
+        if target.was_started:
+            offline_target.down()
     _print_summary(baked, verdict, timings + baked.timings + verdict.timings)
     return 0 if verdict.result == "passed" else 1
-
-
-def _is_up() -> bool:
-    try:
-        offline_target.status()
-    except PreflightError:
-        return False
-    return True
 
 
 def _print_summary(baked: Baked, verdict: Verdict, timings: list[Timing]) -> None:

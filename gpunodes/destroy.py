@@ -43,10 +43,15 @@ def destroy(target: Target, settings: Settings, progress: Progress, run_id: str 
     """
     clients = Clients(target)
     tagged = _tagged(clients)
-    own = {folder.name for folder in settings.runs_folder.glob("*") if folder.is_dir()}
+    runs_here = {folder.name for folder in settings.runs_folder.glob("*") if folder.is_dir()}
+    # A run's state says nothing of another target: "destroying" it there would only forget what still exists.
+    own = {name for name in runs_here if runs.target_of(settings, name) == target.destination}
     if run_id is None:
         left = sorted(name for name in own if name in tagged or not _stack_is_empty(target, settings, progress, name))
         left = [name for name in left if not runs.is_going_on(settings, name)]
+    elif run_id in runs_here - own:
+        where = runs.target_of(settings, run_id) or "another target"
+        raise UsageError(f"Run {run_id} happened on {where}, not on {target.destination}; say so with your options.")
     elif run_id not in own | tagged:
         raise UsageError(f"There is no run {run_id}; `ls {settings.runs_folder}` shows those of this checkout.")
     elif runs.is_going_on(settings, run_id):

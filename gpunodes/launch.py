@@ -103,7 +103,7 @@ class TestInstance:
         Raises:
             ToolError: it does not within three minutes.
         """
-        proxy_command = self.target.ssh_proxy_command.format(instance_id=self.instance_id)
+        proxy_command = self.target.ssh_proxy_command.format(instance_id=self.instance_id, region=self.target.region)
         self._remote = Remote(
             self.outputs["private_ip"], self.target.ssh_username, self._key_pair.private_key, proxy_command
         )
@@ -143,5 +143,6 @@ def destroy_run(target: Target, settings: Settings, clients: Clients, run: Run, 
     leftovers.terminate_instances(clients, run.run_id)  # it shuts down while Terraform looks around
     stack_of(target, settings, run, progress).destroy()
     leftovers.remove_instances(clients, run.run_id)
+    leftovers.remove_roles(clients, run.run_id)
     leftovers.remove_key_pairs(clients, run.run_id)
     KeyPair.of(run).private_key.unlink(missing_ok=True)

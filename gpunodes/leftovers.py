@@ -67,6 +67,29 @@ def remove_key_pairs(clients: Clients, run_id: str) -> list[str]:
     return names
 
 
+def remove_roles(clients: Clients, run_id: str) -> list[str]:
+    """Delete the run's roles and instance profiles, found by name: a run that was killed may not know of them."""
+    iam = clients.client("iam")
+    prefix = f"gpunodes-{run_id}-"
+    with aws_errors("removing a run's roles"):
+        profiles = _named(iam, "list_instance_profiles", "InstanceProfiles", "InstanceProfileName", prefix)
+        roles = _named(iam, "list_roles", "Roles", "RoleName", prefix)
+        for name in profiles:
+            for role in iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"]["Roles"]:
+                iam.remove_role_from_instance_profile(InstanceProfileName=name, RoleName=role["RoleName"])
+            iam.delete_instance_profile(InstanceProfileName=name)
+        for name in roles:
+            for policy in iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]:
+                iam.detach_role_policy(RoleName=name, PolicyArn=policy["PolicyArn"])
+            iam.delete_role(RoleName=name)
+    return profiles + roles
+
+
+def _named(iam: Any, call: str, key: str, field: str, prefix: str) -> list[str]:
+    names = [str(found[field]) for page in iam.get_paginator(call).paginate() for found in page[key]]
+    return [name for name in names if name.startswith(prefix)]
+
+
 def has_state(image: dict[str, Any]) -> bool:
     """Whether an image was sealed: candidates and all that comes after have a state."""
     return any(tag["Key"] == TAG_STATE for tag in image.get("Tags", []))

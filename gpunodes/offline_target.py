@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from gpunodes.errors import GpunodesError, PreflightError
 from gpunodes.target import Target
-from localaws import base_image, cloud
+from localaws import base_image, cloud, preflight
 from localaws.errors import AlreadyUpError, LocalAwsError, NotUpError
 from localaws.layout import REGION, SUBNET_CIDR, Layout
 
@@ -25,15 +25,19 @@ def offline_target(say: Callable[[str], None]) -> Target:
     """
     with _translated():
         layout = Layout.from_environment()
+        was_started = False
         try:
             facts = cloud.facts(layout)
         except NotUpError:
             say("starting the offline cloud")
             facts = cloud.up(layout, say)
+            was_started = True
+        preflight.check_disk(layout.state)
     variables = cloud.environment(facts)
     os.environ.update(variables)  # boto3 in this process, too, sees nothing of the operator's own AWS configuration
     return Target(
         name="offline",
+        was_started=was_started,
         region=REGION,
         ssh_username=base_image.SSH_USER,
         root_device_name="/dev/xvda",
@@ -78,6 +82,15 @@ def status() -> tuple[list[tuple[str, str]], list[dict[str, str]]]:
     with _translated():
         layout = Layout.from_environment()
         return cloud.facts(layout).parts(), cloud.machines(layout)
+
+
+def is_up() -> bool:
+    """Whether the offline cloud of this machine is up."""
+    try:
+        status()
+    except PreflightError:
+        return False
+    return True
 
 
 def environment() -> dict[str, str]:

@@ -71,11 +71,16 @@ class _Proof:
     gpus: list[Gpu] = field(default_factory=list)
     before: Readings = field(default_factory=dict)
     allocated: dict[Series, int] = field(default_factory=dict)
+    rose: bool = False
     _load: GpuLoad | None = None
 
     @property
     def clients(self) -> Clients:
         return self.instance.clients
+
+    @property
+    def result(self) -> str:
+        return "passed" if all(check.passed for check in self.checks) else "failed"
 
     @property
     def load(self) -> GpuLoad:
@@ -132,7 +137,9 @@ class _Proof:
         readings = self.reader.wait_for(
             list(self.allocated), "Maximum", lambda now: self._rise(now).passed, self._patience("gpumon.service")
         )
-        self.checks.append(self._rise(readings))
+        rise = self._rise(readings)
+        self.rose = rise.passed
+        self.checks.append(rise)
 
     def free(self) -> None:
         if not self.gpus:
@@ -143,8 +150,7 @@ class _Proof:
         time.sleep(max(_SAMPLES_SECONDS, (since - freed_at).total_seconds() + _SAMPLES_SECONDS))
         self.load.stop()
         # What never rose will not fall: then look only as long as a restart takes to publish.
-        rose = self.checks[-1].passed
-        patience = self._patience("gpumon.service") if rose else _RESTART_SECONDS
+        patience = self._patience("gpumon.service") if self.rose else _RESTART_SECONDS
         # Stopping publishes what is held, so the fall is in CloudWatch without waiting for the minute to end.
         self.instance.remote.run("! systemctl is-active --quiet gpumon || sudo systemctl restart gpumon")
         readings = self.reader.wait_for(
@@ -210,7 +216,7 @@ def prove(
     Raises:
         GpunodesError: with the exit code for what went wrong; a check that fails is no error but in the verdict.
     """
-    run = runs.start(settings)
+    run = runs.start(settings, target.destination)
     instance = TestInstance(target, settings, run, Clients(target), progress)
     work = _Proof(target, instance, ami_id, instance_type or settings.test_instance_type)
     with runs.going_on(run):
@@ -226,34 +232,39 @@ def prove(
                 Step("allocate GPU memory, see it rise", work.allocate),
                 Step("free it, see it fall", work.free),
                 Step("look for the CloudWatch agent's datapoints", work.wait_for_agent),
+                # Now, and once more with every timing: a clean-up that fails must not cost what was seen.
+                Step("write the evidence", lambda: _write_evidence(work, [])),
             ],
             progress,
             keep=keep,
         )
-    result = "passed" if all(check.passed for check in work.checks) else "failed"
-    document = {
-        "ami_id": work.ami_id,
-        "run_id": run.run_id,
-        "target": target.name,
-        "region": target.region,
-        "instance_id": instance.instance_id,
-        "instance_type": work.instance_type,
-        "result": result,
-        "checks": [vars(check) for check in work.checks],
-        "timings": [vars(timing) for timing in timings],
-        "proved_at": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
     return Verdict(
         run_id=run.run_id,
         ami_id=work.ami_id,
         instance_id=instance.instance_id,
         instance_type=work.instance_type,
-        result=result,
+        result=work.result,
         checks=work.checks,
-        evidence=evidence.write_proof(settings, run, work.ami_id, document),
+        evidence=_write_evidence(work, timings),
         kept=keep,
         timings=timings,
     )
+
+
+def _write_evidence(work: _Proof, timings: list[Timing]) -> Path:
+    document = {
+        "ami_id": work.ami_id,
+        "run_id": work.instance.run.run_id,
+        "target": work.target.name,
+        "region": work.target.region,
+        "instance_id": work.instance.instance_id,
+        "instance_type": work.instance_type,
+        "result": work.result,
+        "checks": [vars(check) for check in work.checks],
+        "timings": [vars(timing) for timing in timings],
+        "proved_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    return evidence.write_proof(work.instance.settings, work.instance.run, work.ami_id, document)
 
 
 def _all_arrived(readings: Readings) -> bool:

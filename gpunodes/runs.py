@@ -13,12 +13,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from gpunodes.errors import PreflightError
+from gpunodes.errors import PreflightError, UsageError
 from gpunodes.settings import Settings
 
 TAG_RUN_ID = "gpunodes:run-id"
 TAG_STATE = "gpunodes:state"
 _LOCK = "lock"
+_TARGET = "target"
 _NEEDED_BYTES = 2 * 2**30
 
 
@@ -45,11 +46,17 @@ def _free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def start(settings: Settings, now: datetime | None = None, free_bytes_in: Callable[[Path], int] = _free_bytes) -> Run:
+def start(
+    settings: Settings,
+    target: str,
+    now: datetime | None = None,
+    free_bytes_in: Callable[[Path], int] = _free_bytes,
+) -> Run:
     """Begin a run with a folder of its own.
 
     Args:
         settings: where the runs are.
+        target: name and region of the target, as `destination`; only there can what it makes be destroyed.
         now: UTC; the clock's by default.
         free_bytes_in: free disk space of a folder, bytes.
 
@@ -69,8 +76,20 @@ def start(settings: Settings, now: datetime | None = None, free_bytes_in: Callab
         )
     run_id = f"{now or datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     folder = settings.runs_folder / run_id
-    folder.mkdir(parents=True)
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise PreflightError(
+            f"{folder.parent} cannot be written ({error.strerror}); give it to your user, or set work_folder."
+        ) from error
+    (folder / _TARGET).write_text(target)
     return Run(run_id, folder)
+
+
+def target_of(settings: Settings, run_id: str) -> str | None:
+    """Where a run of this checkout happened; None for a run of another checkout."""
+    path = settings.runs_folder / run_id / _TARGET
+    return path.read_text() if path.exists() else None
 
 
 @contextmanager
@@ -78,7 +97,16 @@ def going_on(run: Run) -> Iterator[None]:
     """Hold the run's lock; it goes with the process, however that ends."""
     with (run.folder / _LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        try:
+            yield
+        except (PreflightError, UsageError):
+            _forget_if_nothing_was_made(run)
+            raise
+
+
+def _forget_if_nothing_was_made(run: Run) -> None:
+    if {path.name for path in run.folder.iterdir()} <= {_LOCK, _TARGET}:
+        shutil.rmtree(run.folder)
 
 
 def is_going_on(settings: Settings, run_id: str) -> bool:

@@ -46,7 +46,7 @@ class Step:
     """
 
     name: str
-    do: Callable[[], None]
+    do: Callable[[], object]
     clean_up: Callable[[], None] | None = None
 
 
@@ -113,7 +113,7 @@ def _clean_up(
     return failures
 
 
-def _timed(name: str, work: Callable[[], None], progress: Progress, clock: Callable[[], float]) -> Timing:
+def _timed(name: str, work: Callable[[], object], progress: Progress, clock: Callable[[], float]) -> Timing:
     progress.begin(name)
     begin = clock()
     try:

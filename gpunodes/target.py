@@ -11,7 +11,8 @@ AGENT_BASE_URL = "https://amazoncloudwatch-agent.s3.amazonaws.com"
 # Published by AWS under "Verifying the signature of the CloudWatch agent package".
 AGENT_KEY_FINGERPRINT = "937616F3450B7D806CBD9725D58167303B789C72"
 _SESSION_MANAGER = (
-    "aws ssm start-session --target {instance_id} --document-name AWS-StartSSHSession --parameters portNumber=22"
+    "aws ssm start-session --region {region} --target {instance_id}"
+    " --document-name AWS-StartSSHSession --parameters portNumber=22"
 )
 
 
@@ -32,11 +33,12 @@ class Target:
         subnet_id: of instances; empty for the default VPC's.
         ssh_interface: address at which instances are reached, as Packer names it.
         ssh_source_cidr: network that may reach SSH on the instance that bakes.
-        ssh_proxy_command: reaches port 22 of a test instance, which has no ingress (`{instance_id}` stands for its id);
-            empty where its private address can be reached directly.
+        ssh_proxy_command: reaches port 22 of a test instance, which has no ingress; `{instance_id}` and `{region}`
+            stand for its own; empty where its private address can be reached directly.
         agent_base_url: where the CloudWatch agent's package lies.
         agent_key_fingerprint: of the key that signed it.
         packer_variables: more variables for the template.
+        was_started: whether it was started for this very run, so that nobody else uses it.
         datapoint_patience_seconds: how long a datapoint may take from instance to CloudWatch's answer.
     """
 
@@ -56,7 +58,13 @@ class Target:
     agent_base_url: str = AGENT_BASE_URL
     agent_key_fingerprint: str = AGENT_KEY_FINGERPRINT
     packer_variables: Mapping[str, str] = field(default_factory=dict)
+    was_started: bool = False
     datapoint_patience_seconds: float = 300.0
+
+    @property
+    def destination(self) -> str:
+        """Name and region, for the record of a run."""
+        return f"{self.name} {self.region}"
 
 
 def aws_target(settings: Settings) -> Target:

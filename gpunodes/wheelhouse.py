@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,10 +49,13 @@ def ensure(
     version = tomllib.loads((repository / "pyproject.toml").read_text())["project"]["version"]
     folder = cache / f"wheelhouse-{digest[:16]}"
     if not folder.is_dir():
-        unfinished = folder.with_suffix(".unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        _build(unfinished, repository, run)
-        unfinished.rename(folder)
+        cache.mkdir(parents=True, exist_ok=True)
+        # A folder of its own, so that two bakes at once do not build into each other's.
+        with tempfile.TemporaryDirectory(dir=cache, prefix="unfinished-") as scratch:
+            unfinished = Path(scratch) / "wheels"
+            _build(unfinished, repository, run)
+            if not folder.is_dir():
+                unfinished.rename(folder)
     return Wheelhouse(folder, digest, version)
 
 

@@ -44,7 +44,18 @@ _MMDEBSTRAP_OPTIONS = (
     "--dpkgopt=path-include=/usr/share/doc/*/copyright",
 )
 # Mounts and processes end with it, however it ends: nobody may ever delete a half made system with /dev mounted in it.
-_CONTAINED = ("unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child", "--mount-proc")
+_CONTAINED = (
+    "setpriv",
+    "--pdeathsig",
+    "KILL",
+    "unshare",
+    "--mount",
+    "--propagation=private",
+    "--pid",
+    "--fork",
+    "--kill-child",
+    "--mount-proc",
+)
 _CLOUD_CONFIG = f"""\
 # Debian's own EC2 images ask only the Ec2 data source, too.
 datasource_list: [Ec2]

@@ -32,7 +32,8 @@ class ControlGroups:
         found: set[int] = set()
         for top in self._tops:
             for procs in (top / machine).rglob("cgroup.procs"):
-                found.update(int(line) for line in procs.read_text().split())
+                with suppress(OSError):  # a group that goes while it is looked at has no processes
+                    found.update(int(line) for line in procs.read_text().split())
         return found - {0}
 
     def kill(self, machine: str = ".") -> None:
@@ -53,6 +54,7 @@ class ControlGroups:
             while (failure := _try_to_remove(folder)) is not None:
                 if time.monotonic() > deadline:
                     raise failure
+                self.kill(machine or ".")  # one may have been started while the others were killed
                 time.sleep(0.02)  # the kernel empties a group a moment after its processes died
 
 

@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from localaws.layout import (
 )
 
 _PROFILE = "localaws"  # in profile.conf
+_NOT_PROXIED = f"127.0.0.1,localhost,{SUBNET_CIDR}"
 _START_SECONDS = 60.0
 _STOP_SECONDS = 40.0
 
@@ -109,7 +110,8 @@ def down(layout: Layout) -> bool:
     was_up = _is_locked(layout)
     if was_up:
         _end_daemon(layout)
-    _clean_up(layout)
+    with _locked(layout):
+        _clean_up(layout)
     return was_up
 
 
@@ -118,7 +120,9 @@ def facts(layout: Layout) -> Facts:
 
     Raises:
         NotUpError: it is not up.
+        PreflightError: this is not root.
     """
+    preflight.check_root()
     if not _is_locked(layout) or not layout.daemon_facts.exists():
         raise NotUpError("The offline cloud is not up; start it with `invoke offline.up`.")
     return Facts(**json.loads(layout.daemon_facts.read_text()))
@@ -143,6 +147,9 @@ def environment(facts_: Facts) -> dict[str, str]:
         "AWS_ACCESS_KEY_ID": ACCESS_KEY_ID,
         "AWS_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
         "AWS_SESSION_TOKEN": "",
+        # The API is on this machine: no proxy may see what goes there.
+        "NO_PROXY": _NOT_PROXIED,
+        "no_proxy": _NOT_PROXIED,
         # boto3 takes neither an empty name nor one that its file does not have.
         "AWS_PROFILE": _PROFILE,
         "AWS_DEFAULT_PROFILE": _PROFILE,
@@ -181,6 +188,7 @@ def _is_locked(layout: Layout) -> bool:
 def _locked(layout: Layout) -> Iterator[int]:
     """Hold the lock, from before anything is changed: a second `up` must not clean up what the first one makes."""
     layout.state.mkdir(parents=True, exist_ok=True)
+    layout.state.chmod(0o700)  # it holds setuid programs of other systems: nobody but root may reach them
     with layout.lock.open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -219,7 +227,8 @@ def _end_daemon(layout: Layout) -> None:
     asked = False
     while _is_locked(layout):
         if not asked and layout.daemon_process_id.exists():
-            os.kill(int(layout.daemon_process_id.read_text()), signal.SIGTERM)
+            with suppress(ProcessLookupError):  # it is ending already
+                os.kill(int(layout.daemon_process_id.read_text()), signal.SIGTERM)
             asked = True
         if time.monotonic() > deadline:
             raise LocalAwsError(f"The offline cloud does not stop; end its process, see {layout.daemon_log}.")

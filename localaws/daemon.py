@@ -13,6 +13,8 @@ import threading
 from datetime import UTC, datetime
 from typing import Any
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 from localaws import api, base_image, cloud, metadata, network
 from localaws.aws import Account
 from localaws.cgroups import ControlGroups
@@ -97,9 +99,13 @@ def _sync_until(
     calls: list[api.Ec2Call] = []
     try:
         while not stop.is_set():
-            sync.reconcile(calls)
+            try:
+                sync.reconcile(calls)
+                calls = []
+            except (BotoCoreError, ClientError) as error:
+                _LOG.error("the API did not answer, the machines stay as they are: %s", error)
             _write_machines(layout, sync)
-            calls = _next_calls(observed)
+            calls += _next_calls(observed)
     finally:
         sync.stop_all()
 

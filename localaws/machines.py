@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -109,8 +110,8 @@ class Machine:
             if time.monotonic() > deadline:
                 self._process.kill()
             self.request_stop()  # a systemd that has only just started does not hear the first request
-        self._process = None
         self._give_back()
+        self._process = None
 
     def stop(self) -> None:
         """Halt it and wait."""
@@ -118,15 +119,23 @@ class Machine:
         self.finish_stop()
 
     def destroy(self) -> None:
-        """Stop it and delete its disk."""
+        """Stop it and delete its disk.
+
+        Raises:
+            LocalAwsError: the disk is still mounted; nothing was deleted.
+        """
         self.stop()
-        shutil.rmtree(self.folder, ignore_errors=False)
+        _unmount(self.folder / "root")
+        if (self.folder / "root").is_mount():
+            raise LocalAwsError(f"The disk of {self.spec.instance_id} cannot be unmounted; see `run/daemon.log`.")
+        shutil.rmtree(self.folder)
 
     def _give_back(self) -> None:
-        self.groups.kill(self.spec.instance_id)
-        self.groups.remove(self.spec.instance_id)
-        network.disconnect_instance(self.spec.instance_id)
-        _unmount(self.folder / "root")
+        with ExitStack() as undo:  # each is done whatever becomes of the others
+            undo.callback(_unmount, self.folder / "root")
+            undo.callback(network.disconnect_instance, self.spec.instance_id)
+            undo.callback(self.groups.remove, self.spec.instance_id)
+            undo.callback(self.groups.kill, self.spec.instance_id)
 
     def _install_gpus(self) -> None:
         gpus = self.folder / "gpus"

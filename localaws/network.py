@@ -87,7 +87,10 @@ def disconnect_instance(instance_id: str) -> None:
 
 def on_subnet(address: str) -> bool:
     """Whether an address is one that an instance here can have."""
-    return ipaddress.ip_address(address) in ipaddress.ip_network(SUBNET_CIDR)
+    network = ipaddress.ip_network(SUBNET_CIDR)
+    # EC2 keeps the first four and the last for itself; here the router and this machine have two of them.
+    reserved = {network[0], network[1], network[2], network[3], network[-1]}
+    return ipaddress.ip_address(address) in network and ipaddress.ip_address(address) not in reserved
 
 
 def listen_in_router(address: str, port: int) -> socket.socket:

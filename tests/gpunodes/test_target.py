@@ -31,6 +31,6 @@ def test_secrets_stay_with_the_tools_own_chain() -> None:
 
 
 def test_instances_without_ingress_are_reached_through_session_manager() -> None:
-    command = aws_target(SETTINGS).ssh_proxy_command.format(instance_id="i-1")
+    command = aws_target(SETTINGS).ssh_proxy_command.format(region="us-east-1", instance_id="i-1")
 
-    assert command.startswith("aws ssm start-session --target i-1 ")
+    assert command.startswith("aws ssm start-session --region us-east-1 --target i-1 ")

@@ -21,7 +21,7 @@ Apply complete! Resources: 1 added, 0 changed, 0 destroyed.
 FAKE_TERRAFORM = f"""
 echo "$@" >> "$CALLS"
 case $2 in
-init) echo "$*" | sed 's/.*path=//' > "$CALLS.state" ;;
+init) echo "$*" | sed 's/.*path=//; s/ .*//' > "$CALLS.state" ;;
 apply)
   cat <<'END'
 {APPLY_PRINTS}

@@ -80,7 +80,7 @@ def _processes(layout: Layout) -> list[str]:
             words = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if "localaws.daemon" in words or (str(layout.state) in words and "nspawn" in words):
+        if words.endswith("-m localaws.daemon ") or (str(layout.state) in words and "nspawn" in words):
             found.append(words)
     return found
 
@@ -164,7 +164,7 @@ def wait_until(condition: Callable[[], object], seconds: float) -> None:
 def layout() -> Layout:
     chosen = Layout.from_environment()
     if any(vars(traces(chosen)).values()):
-        pytest.exit("an offline cloud is up on this machine; take it down with `invoke offline.down`", returncode=2)
+        pytest.fail("an offline cloud is up on this machine; take it down with `invoke offline.down`")
     return chosen
 
 

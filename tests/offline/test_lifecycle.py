@@ -14,7 +14,7 @@ import pytest
 
 from localaws import cloud
 from localaws.layout import HOST_LINK, Layout
-from tests.offline.conftest import assert_no_traces, run_invoke, traces, wait_until
+from tests.offline.conftest import REPOSITORY, assert_no_traces, run_invoke, traces, wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +45,7 @@ def launch(layout: Layout) -> str:
     instance = ec2.run_instances(
         ImageId=image["ImageId"], MinCount=1, MaxCount=1, InstanceType="g4dn.xlarge", SubnetId=subnet["SubnetId"]
     )["Instances"][0]
-    wait_until(lambda: any("nspawn" in process for process in traces(layout).processes), 10)
+    wait_until(lambda: any("nspawn" in process for process in traces(layout).processes), 40)
     return str(instance["InstanceId"])
 
 
@@ -55,7 +55,7 @@ def test_up_prints_a_line_for_each_part_and_status_the_instances(layout: Layout)
     for part in ("API", "instances", "metadata service", "downloads", "base image"):
         assert sum(line.strip().startswith(part) for line in up.stderr.splitlines()) == 1
     instance_id = launch(layout)
-    wait_until(lambda: instance_id in run_invoke("offline.status").stderr, 10)
+    wait_until(lambda: instance_id in run_invoke("offline.status").stderr, 40)
     down = run_invoke("offline.down")
     assert down.returncode == 0
     assert_no_traces(layout)
@@ -74,7 +74,10 @@ def test_up_twice_says_so_and_leaves_the_first_alone(layout: Layout) -> None:
 @pytest.mark.usefixtures("layout")
 def test_two_ups_at_once_give_one_cloud() -> None:
     command = [sys.executable, "-m", "invoke", "offline.up"]
-    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    both = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY)
+        for _ in range(2)
+    ]
     errors = [process.communicate(timeout=90)[1] for process in both]
     assert sorted(process.returncode for process in both) == [0, 2], errors
     assert run_invoke("offline.status").returncode == 0
@@ -85,7 +88,7 @@ def test_after_kill_9_of_the_daemon_nothing_runs_and_up_works_again(layout: Layo
     launch(layout)
     os.kill(daemon_id(layout), signal.SIGKILL)
     # The kernel alone ends machines, mounts and network: nobody has cleaned up yet.
-    wait_until(lambda: not traces(layout).processes and not traces(layout).links and not traces(layout).mounts, 10)
+    wait_until(lambda: not traces(layout).processes and not traces(layout).links and not traces(layout).mounts, 40)
     status = run_invoke("offline.status")
     assert status.returncode == 2
     assert "not up" in status.stderr
@@ -145,3 +148,8 @@ def test_env_without_a_cloud_prints_nothing_to_evaluate() -> None:
     result = run_invoke("offline.env")
     assert result.returncode == 2
     assert result.stdout == ""
+
+
+def test_nobody_but_root_may_look_into_the_state_folder(layout: Layout) -> None:
+    run_invoke("offline.up")
+    assert layout.state.stat().st_mode & 0o777 == 0o700

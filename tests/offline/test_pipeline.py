@@ -156,13 +156,13 @@ def test_an_interrupted_run_removes_what_it_made(cloud: Cloud, number: signal.Si
     process = subprocess.Popen(
         [sys.executable, "-m", "invoke", task, "--offline"], cwd=REPOSITORY, stderr=subprocess.PIPE, text=True
     )
-    wait_until(
-        lambda: any("Creating" in path.read_text() or "SSH" in path.read_text() for path in set(_logs(until)) - known),
-        60,
-    )
-    time.sleep(1)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=180)
+    try:
+        wait_until(lambda: any(_has_begun(path) for path in set(_logs(until)) - known), 120)
+        time.sleep(1)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=240)
+    finally:
+        process.kill()
     assert process.returncode == 130, errors
     assert "Stopped as asked" in errors
     assert "Traceback" not in errors
@@ -202,6 +202,11 @@ def _folders_without(tool: str, scratch: Path) -> list[str]:
                 link.symlink_to(program)
     assert shutil.which(tool, path=str(shadow)) is None
     return [str(shadow)]
+
+
+def _has_begun(log: Path) -> bool:
+    text = log.read_text()
+    return "Creating" in text or "SSH" in text
 
 
 def _logs(name: str) -> list[Path]:
