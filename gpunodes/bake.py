@@ -13,6 +13,7 @@ from gpunodes.errors import GpunodesError, PreflightError
 from gpunodes.key_pair import KeyPair
 from gpunodes.recipe import Recipe
 from gpunodes.runs import Run
+from gpunodes.security_group import SecurityGroup
 from gpunodes.settings import REPOSITORY, Settings
 from gpunodes.steps import Progress, Step, Timing, run_steps
 from gpunodes.target import Target
@@ -60,6 +61,7 @@ class _Bake:
     source: dict[str, Any] = field(default_factory=dict)
     wheels: Wheelhouse | None = None
     recipe: Recipe | None = None
+    group: SecurityGroup | None = None
     ami_id: str = ""
     notes: list[str] = field(default_factory=list)
     is_complete: bool = False
@@ -90,6 +92,10 @@ class _Bake:
 
     def delete_key(self) -> None:
         self.key_pair.delete_from(self.clients)
+
+    def open_ssh(self) -> None:
+        self.group = SecurityGroup(self.target, self.run)
+        self.group.create(self.clients)
 
     def build(self) -> None:
         folder = self.run.folder / "packer"
@@ -167,6 +173,7 @@ class _Bake:
             "ssh_private_key_file": str(self.key_pair.private_key),
             "ssh_keypair_name": self.key_pair.name,
             "ssh_interface": self.target.ssh_interface,
+            "security_group_id": self.group.group_id if self.group else "",
             "temporary_security_group_source_cidrs": [self.target.ssh_source_cidr],
             "subnet_id": self.target.subnet_id,
             "root_device_name": self.target.root_device_name,
@@ -200,7 +207,8 @@ def bake(target: Target, settings: Settings, progress: Progress, source_ami: str
                 Step("check tools, account and base image", work.preflight),
                 Step("build gpumon's wheelhouse", work.build_wheelhouse),
                 Step("import an SSH key", work.import_key, work.delete_key),
-                Step("bake with Packer", work.build, work.remove_leftovers),
+                Step("make a security group", work.open_ssh, work.remove_leftovers),
+                Step("bake with Packer", work.build),
                 Step("seal the image", work.seal),
                 Step("write the evidence", work.write_evidence),
             ],

@@ -21,10 +21,12 @@ class Destroyed:
 
     Attributes:
         run_ids: runs of which something was left.
+        going_on: runs that were left alone, since their process lives.
         timings: seconds per run.
     """
 
     run_ids: list[str]
+    going_on: list[str]
     timings: list[Timing]
 
 
@@ -42,13 +44,15 @@ def destroy(target: Target, settings: Settings, progress: Progress, run_id: str 
         GpunodesError: something could not be destroyed; the other runs' remains are gone all the same.
     """
     clients = Clients(target)
+    going_on: list[str] = []
     tagged = _tagged(clients)
     runs_here = {folder.name for folder in settings.runs_folder.glob("*") if folder.is_dir()}
     # A run's state says nothing of another target: "destroying" it there would only forget what still exists.
     own = {name for name in runs_here if runs.target_of(settings, name) == target.destination}
     if run_id is None:
         left = sorted(name for name in own if name in tagged or not _stack_is_empty(target, settings, progress, name))
-        left = [name for name in left if not runs.is_going_on(settings, name)]
+        going_on = [name for name in left if runs.is_going_on(settings, name)]
+        left = [name for name in left if name not in going_on]
     elif run_id in runs_here - own:
         where = runs.target_of(settings, run_id) or "another target"
         raise UsageError(f"Run {run_id} happened on {where}, not on {target.destination}; say so with your options.")
@@ -58,12 +62,13 @@ def destroy(target: Target, settings: Settings, progress: Progress, run_id: str 
         raise UsageError(f"Run {run_id} is going on; interrupt it with Ctrl-C, and it removes what it made.")
     else:
         left = [run_id]
-    return _destroy_each(target, settings, clients, progress, left)
+    timings = _destroy_each(target, settings, clients, progress, left)
+    return Destroyed(left, going_on, timings)
 
 
 def _destroy_each(
     target: Target, settings: Settings, clients: Clients, progress: Progress, run_ids: list[str]
-) -> Destroyed:
+) -> list[Timing]:
     timings: list[Timing] = []
     failures: list[GpunodesError] = []
 
@@ -80,7 +85,7 @@ def _destroy_each(
             failures.append(error)
     if failures:
         raise failures[0]
-    return Destroyed(run_ids, timings)
+    return timings
 
 
 def _stack_is_empty(target: Target, settings: Settings, progress: Progress, run_id: str) -> bool:

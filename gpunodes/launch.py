@@ -111,6 +111,13 @@ class TestInstance:
         self.progress.detail("waiting for cloud-init")
         self._remote.run("cloud-init status --wait >/dev/null || true")
 
+    @property
+    def ssh_command(self) -> str:
+        """What a person types to log in."""
+        proxy_command = self.target.ssh_proxy_command.format(instance_id=self.instance_id, region=self.target.region)
+        proxy = f'-o ProxyCommand="{proxy_command}" ' if proxy_command else ""
+        return f"ssh {proxy}-i {self._key_pair.private_key} {self.target.ssh_username}@{self.outputs['private_ip']}"
+
     def disconnect(self) -> None:
         """Close the connection."""
         if self._remote is not None:

@@ -38,6 +38,7 @@ def offline_target(say: Callable[[str], None]) -> Target:
     return Target(
         name="offline",
         was_started=was_started,
+        cloud_id=facts.subnet_id,
         region=REGION,
         ssh_username=base_image.SSH_USER,
         root_device_name="/dev/xvda",

@@ -41,7 +41,7 @@ class Verdict:
         result: `passed` or `failed`.
         checks: in the order in which they were made.
         evidence: file with all of it.
-        kept: whether the instance still runs.
+        kept: how to log in to the instance and how to remove it; empty where it is destroyed.
         timings: seconds per step.
     """
 
@@ -52,7 +52,7 @@ class Verdict:
     result: str
     checks: list[Check]
     evidence: Path
-    kept: bool
+    kept: dict[str, str]
     timings: list[Timing]
 
 
@@ -246,9 +246,15 @@ def prove(
         result=work.result,
         checks=work.checks,
         evidence=_write_evidence(work, timings),
-        kept=keep,
+        kept=_kept(work) if keep else {},
         timings=timings,
     )
+
+
+def _kept(work: _Proof) -> dict[str, str]:
+    option = "--offline " if work.target.name == "offline" else ""
+    run_id = work.instance.run.run_id
+    return {"ssh": work.instance.ssh_command, "destroy": f"invoke destroy {option}--run {run_id}"}
 
 
 def _write_evidence(work: _Proof, timings: list[Timing]) -> Path:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.text import Text
 
 from gpunodes.bake import Baked
@@ -14,6 +15,8 @@ from gpunodes.checks import Check
 from gpunodes.destroy import Destroyed
 from gpunodes.proof import Verdict
 from gpunodes.steps import Timing
+
+_REASON_WIDTH = 48  # with less room beside its check, a reason goes on a line of its own
 
 
 def console() -> Console:
@@ -72,11 +75,12 @@ def print_verdict(verdict: Verdict) -> None:
         )
     )
     print_checks(out, verdict.checks)
-    state = "still running, remove it with `invoke destroy`" if verdict.kept else "destroyed"
+    state = "still running" if verdict.kept else "destroyed"
     print_facts(
         out,
         [
             ("instance", f"{verdict.instance_id}, {state}"),
+            *((f"  {name}", command) for name, command in verdict.kept.items()),
             ("evidence", str(verdict.evidence)),
             ("took", _seconds(verdict.timings)),
         ],
@@ -86,14 +90,22 @@ def print_verdict(verdict: Verdict) -> None:
 def print_checks(out: Console, checks: list[Check]) -> None:
     """A line for each check, with what was seen."""
     width = max((len(check.name) for check in checks), default=0) + 2
+    is_narrow = out.is_terminal and out.width < width + _REASON_WIDTH
     for check in checks:
         mark, style = (("✓", "green"), "dim") if check.passed else (("✗", "red"), "red")
-        out.print(Text.assemble("  ", mark, f" {check.name:<{width}}", (check.reason, style)))
+        reason = Text(check.reason, style=style)
+        if is_narrow:
+            out.print(Text.assemble("  ", mark, f" {check.name}"))
+            out.print(Padding(reason, (0, 0, 0, 6)), soft_wrap=False)
+        else:
+            out.print(Text.assemble("  ", mark, f" {check.name:<{width}}", reason))
 
 
 def print_destroyed(destroyed: Destroyed) -> None:
     """Which runs."""
     text = ", ".join(destroyed.run_ids) if destroyed.run_ids else "nothing was left"
+    if destroyed.going_on:
+        text += f"; going on and left alone: {', '.join(destroyed.going_on)}"
     console().print(Text.assemble(("destroyed  ", "bold green"), text))
 
 

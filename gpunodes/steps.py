@@ -133,9 +133,9 @@ def _stop_signals_interrupt(progress: Progress) -> Iterator[None]:
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
         heard.append(number)
-        if len(heard) > 1:
-            progress.detail(_CLEANING_UP)
-        else:
+        progress.detail(_CLEANING_UP)
+        if len(heard) == 1:
+            progress.say(_CLEANING_UP)
             raise KeyboardInterrupt
 
     with _handling(interrupt):

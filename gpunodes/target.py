@@ -38,6 +38,7 @@ class Target:
         agent_base_url: where the CloudWatch agent's package lies.
         agent_key_fingerprint: of the key that signed it.
         packer_variables: more variables for the template.
+        cloud_id: tells one offline cloud from the next; empty on AWS.
         was_started: whether it was started for this very run, so that nobody else uses it.
         datapoint_patience_seconds: how long a datapoint may take from instance to CloudWatch's answer.
     """
@@ -59,12 +60,13 @@ class Target:
     agent_key_fingerprint: str = AGENT_KEY_FINGERPRINT
     packer_variables: Mapping[str, str] = field(default_factory=dict)
     was_started: bool = False
+    cloud_id: str = ""
     datapoint_patience_seconds: float = 300.0
 
     @property
     def destination(self) -> str:
-        """Name and region, for the record of a run."""
-        return f"{self.name} {self.region}"
+        """Where exactly, for the record of a run: one offline cloud is not the next."""
+        return f"{self.name} {self.region} {self.cloud_id}".strip()
 
 
 def aws_target(settings: Settings) -> Target:

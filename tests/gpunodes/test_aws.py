@@ -59,8 +59,8 @@ def client_error(code: str, message: str = "why") -> botocore.exceptions.ClientE
             AwsError,
             3,
             (
-                "AWS did not answer while testing (Could not connect to the endpoint URL:"
-                ' "http://127.0.0.1:1"); check the network and repeat.'
+                "The API did not answer while testing (Could not connect to the endpoint URL:"
+                ' "http://127.0.0.1:1"); check the network (offline: `invoke offline.status`) and repeat.'
             ),
         ),
     ],

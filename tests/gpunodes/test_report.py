@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from rich.console import Console
 
 from gpunodes import report
 from gpunodes.bake import Baked
@@ -22,11 +24,11 @@ ROSE = Check("memory rises", "it is memory", passed=True, reason="GPU 0 +4.00 Gi
 ARRIVED = Check("datapoints arrive", "it publishes", passed=False, reason="1 of 1 series have no datapoint [x]")
 
 
-def verdict(*checks: Check, kept: bool = False) -> Verdict:
+def verdict(*checks: Check, kept: dict[str, str] | None = None) -> Verdict:
     return Verdict(
         run_id="run-2", ami_id="ami-1", instance_id="i-1", instance_type="g4dn.xlarge",
         result="passed" if all(check.passed for check in checks) else "failed", checks=list(checks),
-        evidence=Path("/evidence/ami-1/proof.json"), kept=kept, timings=TIMINGS,
+        evidence=Path("/evidence/ami-1/proof.json"), kept=kept or {}, timings=TIMINGS,
     )  # fmt: skip
 
 
@@ -56,7 +58,7 @@ def test_document_of_a_proof_has_what_was_promised(capsys: pytest.CaptureFixture
 
 
 def test_document_of_a_destroy_names_the_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    document = printed_json(report.destroyed_document(Destroyed(["run-1"], TIMINGS)), capsys)
+    document = printed_json(report.destroyed_document(Destroyed(["run-1"], [], TIMINGS)), capsys)
 
     assert document["result"] == "destroyed"
     assert document["run_ids"] == ["run-1"]
@@ -89,16 +91,20 @@ def test_people_read_the_result_first_and_then_each_check(capsys: pytest.Capture
 
 
 def test_instance_that_was_kept_is_told_with_the_way_to_remove_it(capsys: pytest.CaptureFixture[str]) -> None:
-    report.print_verdict(verdict(ROSE, kept=True))
+    report.print_verdict(
+        verdict(ROSE, kept={"ssh": "ssh debian@198.51.100.4", "destroy": "invoke destroy --offline --run r1"})
+    )
 
     text = "\n".join(lines(capsys))
     assert "passed  ami-1" in text
-    assert "i-1, still running, remove it with `invoke destroy`" in text
+    assert "i-1, still running" in text
+    assert "ssh debian@198.51.100.4" in text
+    assert "invoke destroy --offline --run r1" in text
 
 
 @pytest.mark.parametrize(("run_ids", "words"), [(["a", "b"], "a, b"), ([], "nothing was left")])
 def test_people_read_what_was_destroyed(run_ids: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
-    report.print_destroyed(Destroyed(run_ids, []))
+    report.print_destroyed(Destroyed(run_ids, [], []))
 
     assert lines(capsys) == [f"destroyed  {words}"]
 
@@ -110,3 +116,21 @@ def test_people_read_the_parts_and_the_machines(capsys: pytest.CaptureFixture[st
         ["API", "(moto)", "http://127.0.0.1:1", "[x]"],
         ["i-1", "running", "[y]"],
     ]
+
+
+def test_runs_that_go_on_are_said_to_be_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    report.print_destroyed(Destroyed([], ["r2"], []))
+
+    assert "nothing was left; going on and left alone: r2" in "\n".join(lines(capsys))
+
+
+def test_a_reason_gets_a_line_of_its_own_on_a_narrow_terminal() -> None:
+    out = Console(file=io.StringIO(), width=60, force_terminal=True, no_color=True)
+
+    report.print_checks(out, [ROSE])
+
+    written = cast("io.StringIO", out.file).getvalue().splitlines()
+    assert len(written) == 2
+    assert "memory rises" in written[0]
+    assert written[1].startswith("      ")
+    assert "GPU 0 +4.00 GiB" in written[1]

@@ -1,0 +1,59 @@
+"""The security group of the instance that bakes: made by us, since Packer 1.6.6 leaves its own untagged.
+
+With the run's tags from its first moment it is found again after any crash (CreateSecurityGroup, DeleteSecurityGroup).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gpunodes.aws import Clients, aws_errors
+from gpunodes.runs import Run, tags
+from gpunodes.target import Target
+
+_SSH_PORT = 22
+
+
+@dataclass
+class SecurityGroup:
+    """Lets one network reach SSH on one instance.
+
+    Attributes:
+        target: where; its `ssh_source_cidr` is the network.
+        run: names and tags it.
+        group_id: EC2's id; empty before `create`.
+    """
+
+    target: Target
+    run: Run
+    group_id: str = ""
+
+    def create(self, clients: Clients) -> None:
+        """Make the group in the subnet's VPC, or in the default VPC where no subnet was chosen.
+
+        Raises:
+            AwsError: the subnet does not exist, or EC2 refused.
+        """
+        wanted = [{"Key": key, "Value": value} for key, value in tags(self.run).items()]
+        with aws_errors("making the security group"):
+            place = {}
+            if self.target.subnet_id:
+                subnets = clients.ec2.describe_subnets(SubnetIds=[self.target.subnet_id])["Subnets"]
+                place = {"VpcId": subnets[0]["VpcId"]}
+            self.group_id = clients.ec2.create_security_group(
+                GroupName=f"gpunodes-{self.run.run_id}",
+                Description="SSH to the instance that bakes, from where the bake was started.",
+                TagSpecifications=[{"ResourceType": "security-group", "Tags": wanted}],
+                **place,
+            )["GroupId"]
+            clients.ec2.authorize_security_group_ingress(
+                GroupId=self.group_id,
+                IpPermissions=[
+                    {
+                        "IpProtocol": "tcp",
+                        "FromPort": _SSH_PORT,
+                        "ToPort": _SSH_PORT,
+                        "IpRanges": [{"CidrIp": self.target.ssh_source_cidr}],
+                    }
+                ],
+            )
