@@ -90,6 +90,5 @@ def aws_errors(doing: str) -> Iterator[None]:
             raise PreflightError(f"AWS does not accept the credentials ({code}); log in again and repeat.") from error
         raise AwsError(f"AWS refused while {doing} ({code}: {message}); see to that and repeat.") from error
     except botocore.exceptions.BotoCoreError as error:
-        raise AwsError(
-            f"The API did not answer while {doing} ({error}); check the network (offline: `invoke offline.status`) and repeat."
-        ) from error
+        hint = "check the network (offline: `invoke offline.status`) and repeat"
+        raise AwsError(f"The API did not answer while {doing} ({error}); {hint}.") from error
