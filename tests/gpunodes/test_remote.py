@@ -3,6 +3,7 @@ from __future__ import annotations
 import socket
 import socketserver
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
