@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import http.client
 import json
 import logging
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -29,6 +31,11 @@ def endpoint_url() -> Iterator[str]:
 def account(endpoint_url: str, monkeypatch: pytest.MonkeyPatch) -> Account:
     """A fresh account; the caller's proxy must not matter."""
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    # moto's state is the process's: other tests may have left it without the images that it comes with.
+    monkeypatch.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "true")
+    with closing(http.client.HTTPConnection(endpoint_url.removeprefix("http://"))) as connection:
+        connection.request("POST", "/moto-api/reset")
+        connection.getresponse().read()
     made = Account(endpoint_url)
     for instance in made.instances():
         made.ec2.terminate_instances(InstanceIds=[instance["InstanceId"]])
