@@ -22,6 +22,7 @@ _REBOOTED_STATUS = 133  # with --keep-unit, nspawn leaves it to its starter to b
 _OVERLAY_OPTIONS = "index=off,metacopy=off,redirect_dir=off"  # what a copy of the upper folder can carry on
 _HALT = signal.SIGRTMIN + 3  # tells a systemd to halt in good order
 _ASK_AGAIN_SECONDS = 0.5
+_PCI_DEVICES = Path("/sys/bus/pci/devices")
 
 
 @dataclass(frozen=True)
@@ -162,11 +163,18 @@ class Machine:
             f"--machine={self.spec.instance_id}",
             f"--network-namespace-path={network_namespace}",
             f"--bind={self.folder / 'gpus'}:/run/simgpu",
+            *self._pci_devices(),
             "--resolv-conf=off",
             "--timezone=off",
             "--link-journal=no",
             "--console=read-only",
         ]
+
+    def _pci_devices(self) -> list[str]:
+        """The GPUs as the only devices in sysfs; a machine without GPUs keeps what the host has."""
+        devices = self.folder / "gpus" / "pci"
+        # nspawn cannot make a mount point in sysfs: on a host without PCI there is none
+        return [f"--bind-ro={devices}:{_PCI_DEVICES}"] if devices.is_dir() and _PCI_DEVICES.is_dir() else []
 
 
 def _unmount(path: Path) -> None:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from localaws.simgpu.errors import SimgpuError, UnknownValueError
-from localaws.simgpu.gpu_values import NvmlReturn
+from localaws.simgpu.gpu_values import Loss, NvmlReturn
 from localaws.simgpu.gpus import SimulatedGpus
+from localaws.simgpu.xids import NO_INSTANCE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,11 +42,39 @@ def _parser() -> argparse.ArgumentParser:
     heal = commands.add_parser("heal", help="undo fail, for one function or all")
     heal.add_argument("gpu", type=_gpu, help="index, or all")
     heal.add_argument("function", nargs="?")
-    for name, text in (("lose", "let a GPU fall off the bus"), ("restore", "bring a lost GPU back")):
-        commands.add_parser(name, help=text).add_argument("gpu", type=int)
-    commands.add_parser("unload", help="unload the driver")
-    commands.add_parser("load", help="load the driver")
+    field = commands.add_parser("fail-field", help="make one entry of nvmlDeviceGetFieldValues fail")
+    field.add_argument("gpu", type=int)
+    field.add_argument("field", type=int, help="NVML_FI_DEV_* number")
+    field.add_argument("code", help="as of fail")
+    hang = commands.add_parser("hang", help="make an NVML function block until it is healed")
+    hang.add_argument("gpu", type=_gpu, help="index, or all")
+    hang.add_argument("function")
+    lose = commands.add_parser("lose", help="let a GPU fall off the bus")
+    lose.add_argument("gpu", type=int)
+    lose.add_argument("--how", default="lost", choices=[loss.name.lower() for loss in Loss])
+    commands.add_parser("restore", help="bring a lost GPU back").add_argument("gpu", type=int)
+    _add_parsers_of_more(commands)
     return parser
+
+
+def _add_parsers_of_more(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    xid = commands.add_parser("xid", help="let an Xid error strike a GPU")
+    xid.add_argument("gpu", type=int)
+    xid.add_argument("number", type=int)
+    xid.add_argument("--gpu-instance", type=int, default=NO_INSTANCE)
+    xid.add_argument("--compute-instance", type=int, default=NO_INSTANCE)
+    xid.add_argument("--no-event", action="store_true", help="kernel log only")
+    xid.add_argument("--no-log", action="store_true", help="NVML event only")
+    samples = commands.add_parser("samples", help="set the pattern of buffered utilization samples")
+    samples.add_argument("gpu", type=int)
+    samples.add_argument("patterns", nargs="+", metavar="KEY=PERCENT,PERCENT,...", help="or KEY=none")
+    mig = commands.add_parser("mig", help="turn MIG mode on or off")
+    mig.add_argument("gpu", type=int)
+    mig.add_argument("devices", nargs="+", metavar="PROFILE=USED_BYTES", help="a slot each; none: empty slot; or off")
+    commands.add_parser("upgrade", help="replace the driver under running programs").add_argument("version")
+    unload = commands.add_parser("unload", help="unload the driver")
+    unload.add_argument("--code", default="UNKNOWN", help="what programs get that were using it")
+    commands.add_parser("load", help="load the driver")
 
 
 def _run(gpus: SimulatedGpus, arguments: argparse.Namespace) -> None:
@@ -57,18 +86,44 @@ def _run(gpus: SimulatedGpus, arguments: argparse.Namespace) -> None:
             sys.stdout.write(f"{count}\n")
         case "set":
             gpus.set(arguments.gpu, **dict(map(_assignment, arguments.values)))
+        case "load":
+            gpus.load_driver()
+        case "samples":
+            gpus.set_samples(arguments.gpu, **dict(map(_pattern, arguments.patterns)))
+        case "mig":
+            off = arguments.devices == ["off"]
+            gpus.set_mig(arguments.gpu, None if off else [_mig_device(device) for device in arguments.devices])
+        case "upgrade":
+            gpus.upgrade_driver(arguments.version)
+        case "unload":
+            gpus.unload_driver(_code(arguments.code))
+        case _:
+            _run_fault(gpus, arguments)
+
+
+def _run_fault(gpus: SimulatedGpus, arguments: argparse.Namespace) -> None:
+    match arguments.command:
         case "fail":
             gpus.fail(arguments.gpu, arguments.function, _code(arguments.code))
         case "heal":
             gpus.heal(arguments.gpu, arguments.function)
+        case "fail-field":
+            gpus.fail_field(arguments.gpu, arguments.field, _code(arguments.code))
+        case "hang":
+            gpus.hang(arguments.gpu, arguments.function)
         case "lose":
-            gpus.lose(arguments.gpu)
+            gpus.lose(arguments.gpu, arguments.how)
         case "restore":
             gpus.restore(arguments.gpu)
-        case "unload":
-            gpus.unload_driver()
-        case "load":
-            gpus.load_driver()
+        case "xid":
+            gpus.xid(
+                arguments.gpu,
+                arguments.number,
+                gpu_instance_id=arguments.gpu_instance,
+                compute_instance_id=arguments.compute_instance,
+                event=not arguments.no_event,
+                log=not arguments.no_log,
+            )
 
 
 def _show(gpus: SimulatedGpus) -> None:
@@ -90,6 +145,26 @@ def _assignment(text: str) -> tuple[str, int | None]:
         return key, int(value, 0)
     except ValueError as error:
         raise UnknownValueError(f"Write KEY=NUMBER or KEY=none, not {text!r}.") from error
+
+
+def _pattern(text: str) -> tuple[str, list[int] | None]:
+    key, _, value = text.partition("=")
+    if value == "none":
+        return key, None
+    try:
+        return key, [int(word) for word in value.split(",")]
+    except ValueError as error:
+        raise UnknownValueError(f"Write KEY=PERCENT,PERCENT,... or KEY=none, not {text!r}.") from error
+
+
+def _mig_device(text: str) -> tuple[str, int] | None:
+    if text == "none":
+        return None
+    profile, _, value = text.partition("=")
+    try:
+        return profile, int(value)
+    except ValueError as error:
+        raise UnknownValueError(f"Write PROFILE=USED_BYTES, none, or off alone, not {text!r}.") from error
 
 
 def _code(text: str) -> int:

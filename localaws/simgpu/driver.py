@@ -13,7 +13,7 @@ from localaws.simgpu.errors import BuildError
 from localaws.simgpu.gpu_values import SOURCES
 
 _HEADER_PACKAGE = "nvidia-nvml-dev"
-_SHARED_SOURCES = ("parse.c", "state.c", "processes.c")
+_SHARED_SOURCES = ("parse.c", "state.c", "state_lines.c", "processes.c")
 _LIBRARIES = {"libnvidia-ml.so.1": "nvml_*.c", "libcuda.so.1": "cuda_*.c"}
 # C11: newer dialects bind number parsing to symbols that the C library of an older instance does not have.
 _FLAGS = (

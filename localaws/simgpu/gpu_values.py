@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Sequence
 from enum import IntEnum
 from pathlib import Path
 
@@ -12,8 +13,18 @@ from localaws.simgpu.errors import UnknownValueError
 SOURCES = Path(__file__).with_name("src")
 _UINT32_MAX = 2**32 - 1
 _UINT64_MAX = 2**64 - 1
+_OF_64_BITS = ("_bytes", "_kib", "_errors", "_nanoseconds", "_millijoules", "_mask", "_types", "_reasons")
+_PATTERN_LENGTH_MAX = 64  # SIMGPU_MAX_PATTERN
 # Kept by the driver itself: lose() and restore() set the first, every change of power the others.
 _NOT_SETTABLE = frozenset({"lost", "energy_since_nanoseconds"})
+
+
+class Loss(IntEnum):
+    """How a GPU can be gone (enum simgpu_loss in src/state.h)."""
+
+    LOST = 1
+    UNKNOWN = 2
+    VANISHED = 3
 
 
 class NvmlReturn(IntEnum):
@@ -78,7 +89,7 @@ def check_value(key: str, value: int) -> None:
         raise UnknownValueError(f"Unknown value {key!r}: choose one of {', '.join(sorted(settable_keys()))}.")
     if key.endswith("_percent"):
         largest = 100
-    elif key.endswith("_bytes") or key.startswith(("ecc_corrected", "ecc_uncorrected", "energy")):
+    elif key.endswith(_OF_64_BITS) or key.startswith(("ecc_corrected", "ecc_uncorrected")):
         largest = _UINT64_MAX
     else:
         largest = _UINT32_MAX
@@ -86,16 +97,45 @@ def check_value(key: str, value: int) -> None:
         raise UnknownValueError(f"Set {key} to a whole number from 0 to {largest}, not {value!r}.")
 
 
-def check_fault(nvml_function: str, code: int) -> NvmlReturn:
-    """Check what a call is to fail with, and return it as a return code of NVML.
+def check_pattern(percentages: Sequence[int]) -> None:
+    """Check a pattern of utilization samples.
 
     Raises:
-        UnknownValueError: the simulated driver has no such function, or NVML no such code.
+        UnknownValueError: it is empty, too long, or holds something else than percentages.
+    """
+    if not 1 <= len(percentages) <= _PATTERN_LENGTH_MAX or not all(0 <= percent <= 100 for percent in percentages):
+        message = f"Give 1 to {_PATTERN_LENGTH_MAX} whole numbers from 0 to 100, not {list(percentages)!r}."
+        raise UnknownValueError(message)
+
+
+def check_function(nvml_function: str) -> None:
+    """Check the name of a call.
+
+    Raises:
+        UnknownValueError: the simulated driver has no such function.
     """
     if nvml_function not in nvml_functions():
         known = ", ".join(sorted(nvml_functions()))
         raise UnknownValueError(f"Unknown NVML function {nvml_function!r}: choose one of {known}.")
+
+
+def check_code(code: int) -> NvmlReturn:
+    """Return an error code as a return code of NVML.
+
+    Raises:
+        UnknownValueError: NVML has no such error.
+    """
     try:
         return NvmlReturn(code)
     except ValueError as error:
         raise UnknownValueError(f"Use a return code of nvml.h that is an error, not {code!r}.") from error
+
+
+def check_field(field_id: int) -> None:
+    """Check the id of a field value.
+
+    Raises:
+        UnknownValueError: nvml.h can have no such field.
+    """
+    if not 0 < field_id <= _UINT32_MAX:
+        raise UnknownValueError(f"Use a field id of nvml.h (NVML_FI_DEV_*), not {field_id!r}.")

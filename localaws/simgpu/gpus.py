@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from pathlib import Path
+from collections.abc import Sequence
 
-from localaws.simgpu import state_files
-from localaws.simgpu.errors import StateError, UnknownGpuError, UnknownValueError
-from localaws.simgpu.gpu_values import check_fault, check_value, nvml_functions
-from localaws.simgpu.instance_types import InstanceGpus, gpus_of
+from localaws.simgpu import fresh_state, mig, state_files
+from localaws.simgpu.errors import StateError, UnknownValueError
+from localaws.simgpu.faults import GpuFaults
+from localaws.simgpu.gpu_values import NvmlReturn, check_code, check_pattern, check_value
+from localaws.simgpu.instance_types import gpus_of
 
 DRIVER_VERSION = "580.95.05"
 CUDA_VERSION = 13000  # 13.0, as nvmlSystemGetCudaDriverVersion encodes it
-_VOLATILE = ("ecc_corrected_volatile", "ecc_uncorrected_volatile")
+# Power as other calls report it, which follows the power that is set.
+_SAME_POWER = ("power_average_milliwatts", "power_instant_milliwatts")
+_UINT64 = 2**64
 
 
-class SimulatedGpus:
-    """The GPUs of one machine, as state files that libnvidia-ml.so.1 and libcuda.so.1 on that machine read.
-
-    Args:
-        directory: the state directory, which the machine sees as /run/simgpu.
-        clock_ns: CLOCK_MONOTONIC in nanoseconds, the clock of the energy counter.
-    """
-
-    def __init__(self, directory: Path, *, clock_ns: Callable[[], int] = time.monotonic_ns) -> None:
-        self._directory = directory
-        self._clock_ns = clock_ns
+class SimulatedGpus(GpuFaults):
+    """The GPUs of one machine, as state files that libnvidia-ml.so.1 and libcuda.so.1 on that machine read."""
 
     def install(self, instance_type: str, instance_id: str) -> int:
         """Give the machine the GPUs of an EC2 instance type, idle, with a loaded driver; an earlier state is replaced.
@@ -52,20 +42,14 @@ class SimulatedGpus:
         with state_files.locked(self._directory):
             self._remove_gpus_from(len(gpus.pci_bus_ids))
             for index in range(len(gpus.pci_bus_ids)):
-                state_files.write(self._gpu_file(index), self._fresh_gpu(gpus, index, instance_id))
+                state_files.write(self._gpu_file(index), fresh_state.gpu(gpus, index, instance_id, self._clock_ns()))
+            fresh_state.write_pci_devices(self._directory / "pci", gpus)
+            for log in (self._events_file, self._kernel_log):
+                state_files.write(log, {})
             # The driver's file comes last: with it the machine has a driver.
             driver = {"loaded": 1, "gpu_count": len(gpus.pci_bus_ids), "cuda_version": CUDA_VERSION}
-            state_files.write(self._driver_file, driver | _versions(DRIVER_VERSION))
+            state_files.write(self._driver_file, driver | fresh_state.versions(DRIVER_VERSION, CUDA_VERSION))
         return len(gpus.pci_bus_ids)
-
-    @property
-    def count(self) -> int:
-        """How many GPUs the machine has.
-
-        Raises:
-            StateError: none were installed.
-        """
-        return int(state_files.read(self._driver_file)["gpu_count"])
 
     @property
     def driver_version(self) -> str:
@@ -76,20 +60,16 @@ class SimulatedGpus:
         """
         return state_files.read(self._driver_file)["driver_version"]
 
-    @driver_version.setter
-    def driver_version(self, version: str) -> None:
-        if not version or "\n" in version or len(version) >= 64:  # NVML's text buffer has 80 characters
-            raise UnknownValueError(f"Use a driver version of 1 to 63 characters on one line, not {version!r}.")
-        self._change_driver(_versions(version))
-
-    def read(self, gpu_index: int | None) -> dict[str, str]:
-        """Return the state of a GPU, or with None of the driver, as it stands in its file.
+    def upgrade_driver(self, version: str) -> None:
+        """Replace the driver: whoever loaded the library before gets LIB_RM_VERSION_MISMATCH until it is loaded anew.
 
         Raises:
-            UnknownGpuError: there is no GPU with that index.
-            StateError: no GPUs were installed.
+            UnknownValueError: NVML could not report such a version.
+            StateError: the state cannot be read or written.
         """
-        return state_files.read(self._file_of(gpu_index))
+        if not version or "\n" in version or len(version) >= 64:  # NVML's text buffer has 80 characters
+            raise UnknownValueError(f"Use a driver version of 1 to 63 characters on one line, not {version!r}.")
+        self._change_driver(fresh_state.versions(version, CUDA_VERSION))
 
     def set(self, gpu_index: int, **values: int | None) -> None:
         """Set values of a GPU, all in one step; None makes NVML answer NOT_SUPPORTED for the value.
@@ -109,73 +89,67 @@ class SimulatedGpus:
         with self._changing(gpu_index) as state:
             if "energy_millijoules" in state:
                 state.update(self._energy_until_now(state))
+            if values.get("power_milliwatts") is not None:
+                state.update({key: str(values["power_milliwatts"]) for key in _SAME_POWER if key in state})
             state.update({key: str(value) for key, value in values.items()})
             for key in [key for key, value in values.items() if value is None]:
                 del state[key]
             _check_memory(state)
 
-    def fail(self, gpu_index: int | None, nvml_function: str, nvml_return_code: int) -> None:
-        """Make an NVML function fail on a GPU.
+    def set_samples(self, gpu_index: int, **patterns: Sequence[int] | None) -> None:
+        """Set the buffered samples of nvmlDeviceGetSamples, six a second: a pattern that repeats.
 
         Args:
-            gpu_index: NVML index; None for every GPU and for calls without one, such as nvmlInit_v2.
-            nvml_function: the exported name, for instance nvmlDeviceGetMemoryInfo_v2.
-            nvml_return_code: what it returns from now on (nvmlReturn_t).
+            gpu_index: NVML index.
+            **patterns: utilization_gpu_percent, utilization_memory_percent; None: samples are the value that is set.
 
         Raises:
             UnknownGpuError: there is no GPU with that index.
-            UnknownValueError: the simulated driver has no such function, or NVML no such error.
+            UnknownValueError: there are no samples of that, or these are no percentages.
             StateError: the state cannot be read or written.
         """
-        code = check_fault(nvml_function, nvml_return_code)
+        for key, pattern in patterns.items():
+            if key not in {"utilization_gpu_percent", "utilization_memory_percent"}:
+                raise UnknownValueError(f"Choose utilization_gpu_percent or utilization_memory_percent, not {key!r}.")
+            check_pattern([0] if pattern is None else pattern)
         with self._changing(gpu_index) as state:
-            state[f"fail.{nvml_function}"] = str(int(code))
+            for key, pattern in patterns.items():
+                state.pop(row := key.replace("_percent", "_pattern"), None)
+                if pattern is not None:
+                    state[row] = ",".join(map(str, pattern))
 
-    def heal(self, gpu_index: int | None, nvml_function: str | None = None) -> None:
-        """Undo fail() for one NVML function, or for all of them; healing what did not fail does nothing.
+    def set_mig(self, gpu_index: int, devices: Sequence[tuple[str, int] | None] | None) -> None:
+        """Turn MIG mode on and make these MIG devices the only ones, or turn it off.
+
+        Args:
+            gpu_index: NVML index.
+            devices: per slot a profile such as "1g.5gb" and the bytes used, None for an empty slot; None: MIG mode off.
 
         Raises:
             UnknownGpuError: there is no GPU with that index.
-            UnknownValueError: the simulated driver has no such function.
-            StateError: the state cannot be read or written.
-        """
-        if nvml_function is not None:
-            check_fault(nvml_function, 1)
-        names = nvml_functions() if nvml_function is None else {nvml_function}
-        with self._changing(gpu_index) as state:
-            for name in names:
-                state.pop(f"fail.{name}", None)
-
-    def lose(self, gpu_index: int) -> None:
-        """Let a GPU fall off the bus: every NVML call about it returns GPU_IS_LOST, every CUDA call fails.
-
-        Raises:
-            UnknownGpuError: there is no GPU with that index.
+            UnknownValueError: the GPU has no MIG or no such profile, or the devices do not fit.
             StateError: the state cannot be read or written.
         """
         with self._changing(gpu_index) as state:
-            state["lost"] = "1"
+            changed = mig.without_devices(state) if devices is None else mig.with_devices(state, devices)
+            _check_memory(changed)
+            state.clear()
+            state.update(changed)
 
-    def restore(self, gpu_index: int) -> None:
-        """Bring a lost GPU back.
-
-        Raises:
-            UnknownGpuError: there is no GPU with that index.
-            StateError: the state cannot be read or written.
-        """
-        with self._changing(gpu_index) as state:
-            state["lost"] = "0"
-
-    def unload_driver(self) -> None:
+    def unload_driver(self, nvml_return_code: int = NvmlReturn.UNKNOWN) -> None:
         """Unload the driver: nvmlInit_v2 returns DRIVER_NOT_LOADED, cuInit CUDA_ERROR_NO_DEVICE.
 
+        Args:
+            nvml_return_code: what clients get that were initialised before.
+
         Raises:
+            UnknownValueError: NVML has no such error.
             StateError: the state cannot be read or written.
         """
-        self._change_driver({"loaded": 0})
+        self._change_driver({"loaded": 0, "unloaded_code": int(check_code(nvml_return_code))})
 
     def load_driver(self) -> None:
-        """Load the driver; counters that live as long as it (energy, volatile ECC errors) start at 0 if it was not.
+        """Load the driver; counters that live as long as it (energy, volatile ECC, ...) start at 0 if it was not.
 
         Raises:
             StateError: the state cannot be read or written.
@@ -184,26 +158,8 @@ class SimulatedGpus:
             return
         for index in range(self.count):
             with self._changing(index) as state:
-                fresh = {**dict.fromkeys(_VOLATILE, "0"), **self._fresh_energy()}
-                state.update({key: value for key, value in fresh.items() if key in state})
+                state.update(fresh_state.counters_at_driver_load(state, self._clock_ns()))
         self._change_driver({"loaded": 1})
-
-    @property
-    def _driver_file(self) -> Path:
-        return self._directory / "driver"
-
-    def _gpu_file(self, index: int) -> Path:
-        return self._directory / f"gpu{index}"
-
-    def _file_of(self, gpu_index: int | None) -> Path:
-        if gpu_index is None:
-            return self._driver_file
-        if not 0 <= gpu_index < self.count:
-            raise UnknownGpuError(f"Choose a GPU from 0 to {self.count - 1}, not {gpu_index}.")
-        return self._gpu_file(gpu_index)
-
-    def _changing(self, gpu_index: int | None) -> AbstractContextManager[dict[str, str]]:
-        return state_files.changing(self._directory, self._file_of(gpu_index))
 
     def _change_driver(self, values: dict[str, object]) -> None:
         with self._changing(None) as state:
@@ -223,40 +179,16 @@ class SimulatedGpus:
             if path.name[3:].isdigit() and int(path.name[3:]) >= count:
                 path.unlink()
 
-    def _fresh_gpu(self, gpus: InstanceGpus, index: int, instance_id: str) -> dict[str, object]:
-        digest = hashlib.sha256(f"{instance_id}/{index}".encode()).hexdigest()
-        uuid = "-".join((digest[:8], digest[8:12], digest[12:16], digest[16:20], digest[20:32]))
-        return {
-            "name": gpus.name,
-            "uuid": f"GPU-{uuid}",
-            "serial": f"132{int(digest[32:48], 16) % 10**9:09d}{index}",  # 13 digits, as on the cards
-            "pci_bus_id": gpus.pci_bus_ids[index],
-            "minor_number": index,
-            "lost": 0,
-            **gpus.numbers,
-            **self._fresh_energy(),
-        }
-
-    def _fresh_energy(self) -> dict[str, str]:
-        return {"energy_millijoules": "0", "energy_since_nanoseconds": str(self._clock_ns())}
-
     def _energy_until_now(self, state: dict[str, str]) -> dict[str, str]:
         """Fold the energy drawn so far into the counter, before the power that it is computed with changes."""
-        now = self._clock_ns()
-        elapsed_ns = max(0, now - int(state["energy_since_nanoseconds"]))
+        now_ns = self._clock_ns()
+        elapsed_ns = max(0, now_ns - int(state["energy_since_nanoseconds"]))
         drawn = int(state.get("power_milliwatts", 0)) * elapsed_ns // 10**9
-        return {
-            "energy_millijoules": str(int(state["energy_millijoules"]) + drawn),
-            "energy_since_nanoseconds": str(now),
-        }
-
-
-def _versions(driver_version: str) -> dict[str, object]:
-    return {"driver_version": driver_version, "nvml_version": f"{CUDA_VERSION // 1000}.{driver_version}"}
+        return fresh_state.energy_from(now_ns, (int(state["energy_millijoules"]) + drawn) % _UINT64)
 
 
 def _check_memory(state: dict[str, str]) -> None:
     usable = int(state.get("memory_total_bytes", 0)) - int(state.get("memory_reserved_bytes", 0))
-    used = int(state.get("memory_used_bytes", 0))
+    used = int(state.get("memory_used_bytes", 0)) + mig.used_bytes(state)
     if not 0 <= used <= usable:
         raise UnknownValueError(f"Leave {used} bytes of used memory within the {usable} that are not reserved.")

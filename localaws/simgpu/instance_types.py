@@ -20,12 +20,16 @@ class InstanceGpus:
 
     Attributes:
         name: the model as NVML reports it.
+        vbios_version: as NVML reports it.
         numbers: the state of each GPU after boot, by the keys of its state file.
+        mig_profiles: by name, the columns of the table; empty if the model has no MIG.
         pci_bus_ids: one PCI address (domain:bus:device.function) per GPU, in NVML's order.
     """
 
     name: str
+    vbios_version: str
     numbers: Mapping[str, int]
+    mig_profiles: Mapping[str, tuple[int, ...]]
     pci_bus_ids: tuple[str, ...]
 
 
@@ -46,13 +50,28 @@ def gpus_of(instance_type: str) -> InstanceGpus | None:
     if entry is None:
         return None
     model = dict(table["models"][entry["model"]])
-    name = model.pop("name")
-    numbers = dict(table["common"])
-    for key, value in model.items():
-        if key.endswith("_mib"):
-            numbers[key.removesuffix("_mib") + "_bytes"] = value * _MIB
-        else:
-            numbers[key] = value
+    name, vbios_version = model.pop("name"), model.pop("vbios_version")
+    pci_bus_ids = tuple(table["pci"][entry["pci"]])
+    numbers: dict[str, int] = {}
+    for values in (table["common"], *(table["features"][feature] for feature in model.pop("features")), model):
+        numbers.update(_in_bytes(values))
     numbers.setdefault("power_limit_milliwatts", numbers["power_limit_default_milliwatts"])
     numbers.setdefault("power_limit_enforced_milliwatts", numbers["power_limit_milliwatts"])
-    return InstanceGpus(name=name, numbers=numbers, pci_bus_ids=tuple(table["pci"][entry["pci"]]))
+    if len(pci_bus_ids) == 1 and "nvlink_count" in numbers:
+        numbers["nvlink_down_mask"] = 2 ** numbers["nvlink_count"] - 1  # there is nothing to be linked to
+    return InstanceGpus(
+        name=name,
+        vbios_version=vbios_version,
+        numbers=numbers,
+        mig_profiles={name: tuple(columns) for name, columns in table["mig"].get(entry["model"], {}).items()},
+        pci_bus_ids=pci_bus_ids,
+    )
+
+
+def _in_bytes(values: Mapping[str, int]) -> dict[str, int]:
+    """Turn `_mib` keys into the `_bytes` keys of a state file."""
+    return {
+        key.removesuffix("_mib") + "_bytes" if key.endswith("_mib") else key: value
+        * (_MIB if key.endswith("_mib") else 1)
+        for key, value in values.items()
+    }

@@ -75,3 +75,31 @@ def changing(directory: Path, path: Path) -> Iterator[dict[str, str]]:
         values = read(path)
         yield values
         write(path, values)
+
+
+def count_lines(path: Path) -> int:
+    """Count the lines of a file that readers follow.
+
+    Raises:
+        StateError: it is not there or not readable.
+    """
+    try:
+        return path.read_bytes().count(b"\n")
+    except OSError as error:
+        raise StateError(f"Install GPUs first: cannot read {path}: {error.strerror}.") from error
+
+
+def append(path: Path, line: str) -> None:
+    """Append a line to a file that readers follow, in one step.
+
+    Raises:
+        StateError: it cannot be written.
+    """
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            os.write(handle, line.encode())
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise StateError(f"Make {path} writable: {error.strerror}.") from error

@@ -35,7 +35,7 @@ void cuda_forget_contexts(void)
 
 static CUresult make(CUdevice device, CUcontext *made)
 {
-    struct simgpu_gpu gpu;
+    const struct simgpu_gpu *gpu;
     CUcontext context;
     CUresult result = cuda_read_device(device, &gpu);
 
@@ -106,7 +106,7 @@ CUresult cuCtxDestroy_v2(CUcontext context)
 CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
 {
     CUresult result = cuda_enter();
-    struct simgpu_gpu gpu;
+    const struct simgpu_gpu *gpu;
 
     if (result == CUDA_SUCCESS && !context)
         result = CUDA_ERROR_INVALID_VALUE;
@@ -206,7 +206,7 @@ CUresult cuCtxGetDevice(CUdevice *device)
 CUresult cuCtxSynchronize(void)
 {
     CUresult result = cuda_enter();
-    struct simgpu_gpu gpu;
+    const struct simgpu_gpu *gpu;
 
     if (result == CUDA_SUCCESS && !cuda_current_context())
         result = CUDA_ERROR_INVALID_CONTEXT;

@@ -4,21 +4,20 @@
 
 #include "cuda_internal.h"
 
-CUresult cuda_read_device(CUdevice device, struct simgpu_gpu *gpu)
+CUresult cuda_read_device(CUdevice device, const struct simgpu_gpu **gpu)
 {
-    struct simgpu_driver driver;
+    const struct simgpu_driver *driver = simgpu_driver_state();
 
-    if (!simgpu_read_driver(&driver))
+    if (!driver || !driver->loaded)
         return CUDA_ERROR_UNKNOWN;
-    if (device < 0 || (unsigned int)device >= driver.gpu_count)
+    if (device < 0 || (unsigned int)device >= driver->gpu_count)
         return CUDA_ERROR_INVALID_DEVICE;
-    if (!simgpu_read_gpu((unsigned int)device, gpu) || gpu->number[SIMGPU_lost])
-        return CUDA_ERROR_UNKNOWN;
-    return CUDA_SUCCESS;
+    *gpu = simgpu_gpu_state((unsigned int)device);
+    return *gpu && !(*gpu)->number[SIMGPU_lost] ? CUDA_SUCCESS : CUDA_ERROR_UNKNOWN;
 }
 
 /* Enter, check the arguments, read the device; the caller unlocks with cuda_leave. */
-static CUresult enter_device(const void *out, CUdevice device, struct simgpu_gpu *gpu)
+static CUresult enter_device(const void *out, CUdevice device, const struct simgpu_gpu **gpu)
 {
     CUresult result = cuda_enter();
 
@@ -29,21 +28,21 @@ static CUresult enter_device(const void *out, CUdevice device, struct simgpu_gpu
 
 CUresult cuDeviceGetCount(int *count)
 {
-    struct simgpu_driver driver;
+    const struct simgpu_driver *driver = simgpu_driver_state();
     CUresult result = cuda_enter();
 
     if (result == CUDA_SUCCESS && !count)
         result = CUDA_ERROR_INVALID_VALUE;
-    if (result == CUDA_SUCCESS && !simgpu_read_driver(&driver))
+    if (result == CUDA_SUCCESS && (!driver || !driver->loaded))
         result = CUDA_ERROR_UNKNOWN;
     if (result == CUDA_SUCCESS)
-        *count = (int)driver.gpu_count;
+        *count = (int)driver->gpu_count;
     return cuda_leave(result);
 }
 
 CUresult cuDeviceGet(CUdevice *device, int ordinal)
 {
-    struct simgpu_gpu gpu;
+    const struct simgpu_gpu *gpu;
     CUresult result = enter_device(device, ordinal, &gpu);
 
     if (result == CUDA_SUCCESS)
@@ -53,13 +52,13 @@ CUresult cuDeviceGet(CUdevice *device, int ordinal)
 
 CUresult cuDeviceGetName(char *name, int length, CUdevice device)
 {
-    struct simgpu_gpu gpu;
+    const struct simgpu_gpu *gpu;
     CUresult result = enter_device(name, device, &gpu);
 
     if (result == CUDA_SUCCESS && length <= 0)
         result = CUDA_ERROR_INVALID_VALUE;
     if (result == CUDA_SUCCESS)
-        snprintf(name, (size_t)length, "%s", gpu.name); /* CUDA cuts a name that does not fit */
+        snprintf(name, (size_t)length, "%s", gpu->name); /* CUDA cuts a name that does not fit */
     return cuda_leave(result);
 }
 
@@ -83,13 +82,13 @@ static void uuid_bytes(const char *text, CUuuid *uuid)
 
 CUresult cuDeviceGetUuid(CUuuid *uuid, CUdevice device)
 {
-    struct simgpu_gpu gpu;
+    const struct simgpu_gpu *gpu;
     CUresult result = enter_device(uuid, device, &gpu);
 
-    if (result == CUDA_SUCCESS && strncmp(gpu.uuid, "GPU-", 4) != 0)
+    if (result == CUDA_SUCCESS && strncmp(gpu->uuid, "GPU-", 4) != 0)
         result = CUDA_ERROR_UNKNOWN;
     if (result == CUDA_SUCCESS)
-        uuid_bytes(gpu.uuid, uuid);
+        uuid_bytes(gpu->uuid, uuid);
     return cuda_leave(result);
 }
 
@@ -100,23 +99,23 @@ CUresult cuDeviceGetUuid_v2(CUuuid *uuid, CUdevice device)
 
 CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice device)
 {
-    struct simgpu_gpu gpu;
+    const struct simgpu_gpu *gpu;
     CUresult result = enter_device(bytes, device, &gpu);
 
     if (result == CUDA_SUCCESS)
-        *bytes = gpu.number[SIMGPU_memory_total_bytes] - gpu.number[SIMGPU_memory_reserved_bytes];
+        *bytes = gpu->number[SIMGPU_memory_total_bytes] - gpu->number[SIMGPU_memory_reserved_bytes];
     return cuda_leave(result);
 }
 
 CUresult cuDeviceGetPCIBusId(char *bus_id, int length, CUdevice device)
 {
-    struct simgpu_gpu gpu;
+    const struct simgpu_gpu *gpu;
     CUresult result = enter_device(bus_id, device, &gpu);
 
     if (result == CUDA_SUCCESS && length < (int)sizeof "0000:00:00.0")
         result = CUDA_ERROR_INVALID_VALUE;
     if (result == CUDA_SUCCESS)
-        snprintf(bus_id, (size_t)length, "%04X:%02X:%02X.0", gpu.pci_domain, gpu.pci_bus, gpu.pci_device);
+        snprintf(bus_id, (size_t)length, "%04X:%02X:%02X.0", gpu->pci_domain, gpu->pci_bus, gpu->pci_device);
     return cuda_leave(result);
 }
 
@@ -146,12 +145,12 @@ static CUresult attribute_of(const struct simgpu_gpu *gpu, CUdevice_attribute at
 
 CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice device)
 {
-    struct simgpu_gpu gpu;
+    const struct simgpu_gpu *gpu;
     uint64_t number = 0;
     CUresult result = enter_device(value, device, &gpu);
 
     if (result == CUDA_SUCCESS)
-        result = attribute_of(&gpu, attribute, &number);
+        result = attribute_of(gpu, attribute, &number);
     if (result == CUDA_SUCCESS)
         *value = (int)number;
     return cuda_leave(result);

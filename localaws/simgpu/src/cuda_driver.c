@@ -35,11 +35,11 @@ __attribute__((constructor)) static void watch_forks(void)
 
 static CUresult initialise(void)
 {
-    struct simgpu_driver driver;
+    const struct simgpu_driver *driver = simgpu_driver_state();
 
     if (forked)
         return CUDA_ERROR_NOT_INITIALIZED;
-    if (!simgpu_read_driver(&driver) || driver.gpu_count == 0)
+    if (!driver || !driver->loaded || driver->gpu_count == 0)
         return CUDA_ERROR_NO_DEVICE;
     initialised = true;
     return CUDA_SUCCESS;
@@ -71,11 +71,11 @@ CUresult cuda_leave(CUresult result)
 
 CUresult cuDriverGetVersion(int *version)
 {
-    struct simgpu_driver driver;
+    const struct simgpu_driver *driver = simgpu_driver_state();
 
     if (!version)
         return CUDA_ERROR_INVALID_VALUE;
-    *version = simgpu_read_driver(&driver) ? driver.cuda_version : 0;
+    *version = driver && driver->loaded ? driver->cuda_version : 0;
     return CUDA_SUCCESS;
 }
 

@@ -19,7 +19,7 @@ CUresult cuda_enter(void);
 CUresult cuda_leave(CUresult result);
 
 /* Read a GPU; CUDA_ERROR_INVALID_DEVICE if there is no such device, CUDA_ERROR_UNKNOWN if it or the driver is gone. */
-CUresult cuda_read_device(CUdevice device, struct simgpu_gpu *gpu);
+CUresult cuda_read_device(CUdevice device, const struct simgpu_gpu **gpu);
 
 /* The calling thread's current context; NULL if none or destroyed. */
 CUcontext cuda_current_context(void);

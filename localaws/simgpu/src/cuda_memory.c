@@ -42,7 +42,7 @@ void cuda_drop_allocations(CUcontext context, uint64_t *dropped_bytes)
 }
 
 /* Enter and find the current context's GPU; the caller unlocks with cuda_leave. */
-static CUresult enter_context(CUcontext *context, struct simgpu_gpu *gpu)
+static CUresult enter_context(CUcontext *context, const struct simgpu_gpu **gpu)
 {
     CUresult result = cuda_enter();
 
@@ -74,7 +74,7 @@ static CUresult allocate(CUcontext context, size_t bytes, CUdeviceptr *address)
 CUresult cuMemAlloc_v2(CUdeviceptr *address, size_t bytes)
 {
     CUcontext context;
-    struct simgpu_gpu gpu;
+    const struct simgpu_gpu *gpu;
     CUresult result = enter_context(&context, &gpu);
 
     if (result == CUDA_SUCCESS && (!address || bytes == 0))
@@ -107,14 +107,14 @@ CUresult cuMemFree_v2(CUdeviceptr address)
 CUresult cuMemGetInfo_v2(size_t *free_bytes, size_t *total_bytes)
 {
     CUcontext context;
-    struct simgpu_gpu gpu;
+    const struct simgpu_gpu *gpu;
     uint64_t allocated, available;
     CUresult result = enter_context(&context, &gpu);
 
     if (result == CUDA_SUCCESS && (!free_bytes || !total_bytes))
         result = CUDA_ERROR_INVALID_VALUE;
     if (result == CUDA_SUCCESS) {
-        simgpu_memory(context->device, &gpu, &allocated, &available);
+        simgpu_memory(context->device, gpu, &allocated, &available);
         *free_bytes = available;
         *total_bytes = allocated + available;
     }
@@ -124,7 +124,7 @@ CUresult cuMemGetInfo_v2(size_t *free_bytes, size_t *total_bytes)
 CUresult cuMemsetD8_v2(CUdeviceptr address, unsigned char value, size_t count)
 {
     CUcontext context;
-    struct simgpu_gpu gpu;
+    const struct simgpu_gpu *gpu;
     CUresult result = enter_context(&context, &gpu);
 
     (void)value;

@@ -91,13 +91,15 @@ static bool make_record(int directory)
 static CUresult change_locked(unsigned int gpu_index, int contexts, uint64_t add_bytes, uint64_t drop_bytes)
 {
     struct simgpu_process changed = self;
-    struct simgpu_gpu gpu;
+    const struct simgpu_gpu *gpu;
     uint64_t allocated, free_bytes;
 
     if (add_bytes > 0) {
-        if (!simgpu_read_gpu(gpu_index, &gpu))
+        simgpu_driver_state(); /* what is free now that no other process can take it */
+        gpu = simgpu_gpu_state(gpu_index);
+        if (!gpu)
             return CUDA_ERROR_UNKNOWN;
-        simgpu_memory(gpu_index, &gpu, &allocated, &free_bytes);
+        simgpu_memory(gpu_index, gpu, &allocated, &free_bytes);
         if (add_bytes > free_bytes)
             return CUDA_ERROR_OUT_OF_MEMORY;
     }

@@ -2,7 +2,8 @@
  * The whole numbers a GPU's state file may hold, one per line: `key=value`.
  *
  * A key that is absent from the file is something this GPU cannot report: the NVML calls that need it answer
- * NVML_ERROR_NOT_SUPPORTED. A new scalar is one line here and one in nvml_scalars.c.
+ * NVML_ERROR_NOT_SUPPORTED. A new scalar is one line here and one in nvml_scalars.c, a new field value one here and one
+ * in nvml_fields.c. Counters of NVLink are sums over a GPU's links, which share them evenly.
  */
 #define SIMGPU_NUMBERS(X)                                                                                              \
     X(lost)                                                                                                            \
@@ -53,4 +54,59 @@
     X(pcie_width_max)                                                                                                  \
     X(pcie_replay_count)                                                                                               \
     X(mig_mode)                                                                                                        \
-    X(mig_mode_pending)
+    X(mig_mode_pending)                                                                                                \
+    X(power_average_milliwatts)                                                                                        \
+    X(power_instant_milliwatts)                                                                                        \
+    X(memory_temperature_celsius)                                                                                      \
+    X(margin_temperature_celsius)                                                                                      \
+    X(retired_pages_sbe)                                                                                               \
+    X(retired_pages_dbe)                                                                                               \
+    X(retired_pages_pending)                                                                                           \
+    X(remapped_rows_correctable)                                                                                       \
+    X(remapped_rows_uncorrectable)                                                                                     \
+    X(remapped_rows_pending)                                                                                           \
+    X(remapped_rows_failure)                                                                                           \
+    X(violation_power_nanoseconds)                                                                                     \
+    X(violation_thermal_nanoseconds)                                                                                   \
+    X(violation_sync_boost_nanoseconds)                                                                                \
+    X(violation_board_limit_nanoseconds)                                                                               \
+    X(violation_low_utilization_nanoseconds)                                                                           \
+    X(violation_reliability_nanoseconds)                                                                               \
+    X(slowdown_sw_thermal_nanoseconds)                                                                                 \
+    X(slowdown_hw_thermal_nanoseconds)                                                                                 \
+    X(slowdown_power_brake_nanoseconds)                                                                                \
+    X(recovery_action)                                                                                                 \
+    X(pcie_tx_bytes)                                                                                                   \
+    X(pcie_rx_bytes)                                                                                                   \
+    X(pcie_tx_kib_per_second)                                                                                          \
+    X(pcie_rx_kib_per_second)                                                                                          \
+    X(nvlink_count)                                                                                                    \
+    X(nvlink_down_mask)                                                                                                \
+    X(nvlink_crc_flit_errors)                                                                                          \
+    X(nvlink_crc_data_errors)                                                                                          \
+    X(nvlink_replay_errors)                                                                                            \
+    X(nvlink_recovery_errors)                                                                                          \
+    X(nvlink_data_tx_kib)                                                                                              \
+    X(nvlink_data_rx_kib)                                                                                              \
+    X(nvlink_raw_tx_kib)                                                                                               \
+    X(nvlink_raw_rx_kib)                                                                                               \
+    X(nvlink_xmit_bytes)                                                                                               \
+    X(nvlink_rcv_bytes)                                                                                                \
+    X(nvlink_rcv_errors)                                                                                               \
+    X(gpm_graphics_engine_percent)                                                                                     \
+    X(gpm_sm_active_percent)                                                                                           \
+    X(gpm_sm_occupancy_percent)                                                                                        \
+    X(gpm_tensor_active_percent)                                                                                       \
+    X(gpm_dram_active_percent)                                                                                         \
+    X(gpm_fp64_active_percent)                                                                                         \
+    X(gpm_fp32_active_percent)                                                                                         \
+    X(gpm_fp16_active_percent)                                                                                         \
+    X(supported_event_types)                                                                                           \
+    X(gpu_cores)                                                                                                       \
+    X(memory_bus_width_bits)                                                                                           \
+    X(brand)                                                                                                           \
+    X(compute_mode)                                                                                                    \
+    X(display_mode)                                                                                                    \
+    X(display_active)                                                                                                  \
+    X(bar1_total_bytes)                                                                                                \
+    X(bar1_used_bytes)

@@ -1,21 +1,37 @@
-/* How many GPUs there are, how to get at one, and which one it is. */
+/* How many GPUs there are, and how to get at one. */
 #include "nvml_internal.h"
 
-#include <stdio.h>
 #include <string.h>
 
 typedef bool gpu_test(const struct simgpu_gpu *gpu, const void *wanted);
 
+static bool is_enumerated(unsigned int index)
+{
+    const struct simgpu_gpu *gpu = simgpu_gpu_state(index);
+
+    return !gpu || gpu->number[SIMGPU_lost] != SIMGPU_VANISHED;
+}
+
+/* How many of the first `indexes` state files are GPUs that NVML enumerates. */
+static unsigned int enumerated(unsigned int indexes)
+{
+    unsigned int count = 0;
+
+    for (unsigned int i = 0; i < indexes; i++)
+        count += is_enumerated(i);
+    return count;
+}
+
 static nvmlReturn_t device_count(const char *function, unsigned int *count)
 {
-    struct simgpu_driver driver;
+    const struct simgpu_driver *driver;
     nvmlReturn_t result = simgpu_enter(function, &driver);
 
     if (result != NVML_SUCCESS)
         return result;
     if (!count)
         return NVML_ERROR_INVALID_ARGUMENT;
-    *count = driver.gpu_count;
+    *count = enumerated(driver->gpu_count);
     return NVML_SUCCESS;
 }
 
@@ -29,20 +45,30 @@ nvmlReturn_t nvmlDeviceGetCount_v2(unsigned int *deviceCount)
     return device_count(__func__, deviceCount);
 }
 
+static nvmlReturn_t open_device(const char *function, nvmlDevice_t wanted, nvmlDevice_t *device)
+{
+    const struct simgpu_gpu *gpu = NULL;
+    const struct simgpu_instance *instance;
+    nvmlReturn_t result = simgpu_enter_any(function, wanted, &gpu, &instance);
+
+    if (result == NVML_SUCCESS)
+        *device = wanted;
+    if (result == NVML_ERROR_GPU_IS_LOST && gpu && gpu->number[SIMGPU_lost] == SIMGPU_LOST_UNKNOWN)
+        return NVML_ERROR_UNKNOWN;
+    return result;
+}
+
 static nvmlReturn_t handle_by_index(const char *function, unsigned int index, nvmlDevice_t *device)
 {
-    struct simgpu_driver driver;
-    struct simgpu_gpu gpu;
+    const struct simgpu_driver *driver;
     nvmlReturn_t result = simgpu_enter(function, &driver);
 
     if (result != NVML_SUCCESS)
         return result;
-    if (!device || index >= driver.gpu_count)
-        return NVML_ERROR_INVALID_ARGUMENT;
-    result = simgpu_enter_device(function, simgpu_handle(index), &gpu);
-    if (result == NVML_SUCCESS)
-        *device = simgpu_handle(index);
-    return result;
+    for (unsigned int i = 0; device && i < driver->gpu_count; i++)
+        if (is_enumerated(i) && index-- == 0)
+            return open_device(function, simgpu_handle(i), device);
+    return NVML_ERROR_INVALID_ARGUMENT;
 }
 
 nvmlReturn_t nvmlDeviceGetHandleByIndex(unsigned int index, nvmlDevice_t *device)
@@ -57,17 +83,17 @@ nvmlReturn_t nvmlDeviceGetHandleByIndex_v2(unsigned int index, nvmlDevice_t *dev
 
 static nvmlReturn_t handle_by(const char *function, gpu_test *test, const void *wanted, nvmlDevice_t *device)
 {
-    struct simgpu_driver driver;
-    struct simgpu_gpu gpu;
+    const struct simgpu_driver *driver;
+    const struct simgpu_gpu *gpu;
     nvmlReturn_t result = simgpu_enter(function, &driver);
 
     if (result != NVML_SUCCESS)
         return result;
     if (!wanted || !device)
         return NVML_ERROR_INVALID_ARGUMENT;
-    for (unsigned int i = 0; i < driver.gpu_count; i++)
-        if (simgpu_read_gpu(i, &gpu) && test(&gpu, wanted))
-            return handle_by_index(function, i, device);
+    for (unsigned int i = 0; i < driver->gpu_count; i++)
+        if (is_enumerated(i) && (gpu = simgpu_gpu_state(i)) && test(gpu, wanted))
+            return open_device(function, simgpu_handle(i), device);
     return NVML_ERROR_NOT_FOUND;
 }
 
@@ -76,8 +102,25 @@ static bool has_uuid(const struct simgpu_gpu *gpu, const void *wanted)
     return strcmp(gpu->uuid, wanted) == 0;
 }
 
+static nvmlReturn_t mig_handle_by_uuid(const char *function, const char *uuid, nvmlDevice_t *device)
+{
+    const struct simgpu_gpu *gpu;
+    const struct simgpu_driver *driver;
+    nvmlReturn_t result = simgpu_enter(function, &driver);
+
+    for (unsigned int i = 0; result == NVML_SUCCESS && i < driver->gpu_count * SIMGPU_MAX_INSTANCES; i++) {
+        unsigned int slot = i % SIMGPU_MAX_INSTANCES;
+        gpu = simgpu_gpu_state(i / SIMGPU_MAX_INSTANCES);
+        if (gpu && gpu->instances[slot].present && strcmp(gpu->instances[slot].uuid, uuid) == 0)
+            return open_device(function, simgpu_mig_handle(i / SIMGPU_MAX_INSTANCES, slot), device);
+    }
+    return result == NVML_SUCCESS ? NVML_ERROR_NOT_FOUND : result;
+}
+
 nvmlReturn_t nvmlDeviceGetHandleByUUID(const char *uuid, nvmlDevice_t *device)
 {
+    if (uuid && device && strncmp(uuid, "MIG-", 4) == 0)
+        return mig_handle_by_uuid(__func__, uuid, device);
     return handle_by(__func__, has_uuid, uuid, device);
 }
 
@@ -111,64 +154,14 @@ nvmlReturn_t nvmlDeviceGetHandleByPciBusId_v2(const char *pciBusId, nvmlDevice_t
 
 nvmlReturn_t nvmlDeviceGetIndex(nvmlDevice_t device, unsigned int *index)
 {
-    struct simgpu_gpu gpu;
-    nvmlReturn_t result = simgpu_enter_device(__func__, device, &gpu);
+    const struct simgpu_gpu *gpu;
+    const struct simgpu_instance *instance;
+    nvmlReturn_t result = simgpu_enter_any(__func__, device, &gpu, &instance);
 
     if (result != NVML_SUCCESS)
         return result;
     if (!index)
         return NVML_ERROR_INVALID_ARGUMENT;
-    *index = device->index;
+    *index = instance ? (unsigned int)device->slot : enumerated(device->index);
     return NVML_SUCCESS;
-}
-
-#define TEXT_QUERY(function, member)                                                                                   \
-    nvmlReturn_t function(nvmlDevice_t device, char *text, unsigned int length)                                        \
-    {                                                                                                                  \
-        struct simgpu_gpu gpu;                                                                                         \
-        nvmlReturn_t result = simgpu_enter_device(__func__, device, &gpu);                                             \
-                                                                                                                       \
-        if (result != NVML_SUCCESS)                                                                                    \
-            return result;                                                                                             \
-        return text ? simgpu_copy_text(text, length, gpu.member) : NVML_ERROR_INVALID_ARGUMENT;                        \
-    }
-
-TEXT_QUERY(nvmlDeviceGetName, name)
-TEXT_QUERY(nvmlDeviceGetUUID, uuid)
-TEXT_QUERY(nvmlDeviceGetSerial, serial)
-
-static nvmlReturn_t pci_info(const char *function, nvmlDevice_t device, nvmlPciInfo_t *pci)
-{
-    struct simgpu_gpu gpu;
-    nvmlReturn_t result = simgpu_enter_device(function, device, &gpu);
-
-    if (result != NVML_SUCCESS)
-        return result;
-    if (!pci)
-        return NVML_ERROR_INVALID_ARGUMENT;
-    memset(pci, 0, sizeof *pci);
-    pci->domain = gpu.pci_domain;
-    pci->bus = gpu.pci_bus;
-    pci->device = gpu.pci_device;
-    pci->pciDeviceId = (unsigned int)gpu.number[SIMGPU_pci_device_id];
-    pci->pciSubSystemId = (unsigned int)gpu.number[SIMGPU_pci_subsystem_id];
-    snprintf(pci->busIdLegacy, sizeof pci->busIdLegacy, NVML_DEVICE_PCI_BUS_ID_LEGACY_FMT,
-             pci->domain & 0xffff, pci->bus & 0xff, pci->device & 0xff);
-    snprintf(pci->busId, sizeof pci->busId, NVML_DEVICE_PCI_BUS_ID_FMT, NVML_DEVICE_PCI_BUS_ID_FMT_ARGS(pci));
-    return NVML_SUCCESS;
-}
-
-nvmlReturn_t nvmlDeviceGetPciInfo(nvmlDevice_t device, nvmlPciInfo_t *pci)
-{
-    return pci_info(__func__, device, pci);
-}
-
-nvmlReturn_t nvmlDeviceGetPciInfo_v2(nvmlDevice_t device, nvmlPciInfo_t *pci)
-{
-    return pci_info(__func__, device, pci);
-}
-
-nvmlReturn_t nvmlDeviceGetPciInfo_v3(nvmlDevice_t device, nvmlPciInfo_t *pci)
-{
-    return pci_info(__func__, device, pci);
 }

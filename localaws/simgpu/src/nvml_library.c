@@ -2,12 +2,13 @@
 #include "nvml_internal.h"
 
 #include <pthread.h>
-#include <stdio.h>
 #include <string.h>
+
+#define LOOK_AGAIN_MILLISECONDS 50
 
 static pthread_mutex_t init_lock = PTHREAD_MUTEX_INITIALIZER;
 static unsigned int init_count;
-static struct nvmlDevice_st devices[SIMGPU_MAX_GPUS];
+static char own_version[80]; /* of the driver that this library came with: the one there was when it was loaded */
 
 static void before_fork(void)
 {
@@ -19,83 +20,95 @@ static void after_fork(void)
     pthread_mutex_unlock(&init_lock);
 }
 
+static void remember_version(const struct simgpu_driver *driver)
+{
+    if (driver && !own_version[0])
+        memcpy(own_version, driver->driver_version, sizeof own_version);
+}
+
 __attribute__((constructor)) static void prepare(void)
 {
-    for (unsigned int i = 0; i < SIMGPU_MAX_GPUS; i++)
-        devices[i].index = i;
     pthread_atfork(before_fork, after_fork, after_fork);
+    remember_version(simgpu_driver_state());
 }
 
-nvmlDevice_t simgpu_handle(unsigned int index)
+/* Is the driver there, and the one that this library belongs to? */
+static nvmlReturn_t check_driver(const struct simgpu_driver *driver, nvmlReturn_t absent)
 {
-    return &devices[index];
-}
-
-static bool is_initialised(void)
-{
-    bool initialised;
-
-    pthread_mutex_lock(&init_lock);
-    initialised = init_count > 0;
-    pthread_mutex_unlock(&init_lock);
-    return initialised;
-}
-
-nvmlReturn_t simgpu_enter(const char *function, struct simgpu_driver *driver)
-{
-    if (!is_initialised())
-        return NVML_ERROR_UNINITIALIZED;
-    if (!simgpu_read_driver(driver)) /* it went away under a running client */
-        return NVML_ERROR_UNKNOWN;
-    return (nvmlReturn_t)simgpu_fault(&driver->faults, function);
-}
-
-nvmlReturn_t simgpu_enter_device(const char *function, nvmlDevice_t device, struct simgpu_gpu *gpu)
-{
-    struct simgpu_driver driver;
-    nvmlReturn_t result = simgpu_enter(function, &driver);
-
-    if (result != NVML_SUCCESS)
-        return result;
-    if (device < devices || device >= devices + driver.gpu_count)
-        return NVML_ERROR_INVALID_ARGUMENT;
-    if (!simgpu_read_gpu(device->index, gpu))
-        return NVML_ERROR_GPU_IS_LOST;
-    result = (nvmlReturn_t)simgpu_fault(&gpu->faults, function);
-    if (result == NVML_SUCCESS && gpu->number[SIMGPU_lost])
-        result = NVML_ERROR_GPU_IS_LOST;
-    return result;
-}
-
-nvmlReturn_t simgpu_copy_text(char *out, unsigned int size, const char *text)
-{
-    if (strlen(text) >= size)
-        return NVML_ERROR_INSUFFICIENT_SIZE;
-    memcpy(out, text, strlen(text) + 1);
+    if (!driver || !driver->loaded)
+        return absent;
+    if (own_version[0] && strcmp(own_version, driver->driver_version) != 0)
+        return NVML_ERROR_LIB_RM_VERSION_MISMATCH;
     return NVML_SUCCESS;
 }
 
-nvmlReturn_t simgpu_number(const struct simgpu_gpu *gpu, enum simgpu_number key, uint64_t *value)
+nvmlReturn_t simgpu_enter(const char *function, const struct simgpu_driver **driver)
 {
-    if (!gpu->present[key])
-        return NVML_ERROR_NOT_SUPPORTED;
-    *value = gpu->number[key];
-    return NVML_SUCCESS;
+    for (;; simgpu_sleep_milliseconds(LOOK_AGAIN_MILLISECONDS)) {
+        nvmlReturn_t result;
+        int fault;
+        if (__atomic_load_n(&init_count, __ATOMIC_ACQUIRE) == 0)
+            return NVML_ERROR_UNINITIALIZED;
+        *driver = simgpu_driver_state();
+        /* it went away under a running client */
+        result = check_driver(*driver, *driver ? (nvmlReturn_t)(*driver)->unloaded_code : NVML_ERROR_UNKNOWN);
+        fault = result == NVML_SUCCESS ? simgpu_fault(&(*driver)->faults, function) : 0;
+        if (fault != SIMGPU_HANGS)
+            return result == NVML_SUCCESS ? (nvmlReturn_t)fault : result;
+    }
+}
+
+nvmlReturn_t simgpu_enter_any(const char *function, nvmlDevice_t device, const struct simgpu_gpu **gpu,
+                              const struct simgpu_instance **instance)
+{
+    const struct simgpu_driver *driver;
+
+    for (;; simgpu_sleep_milliseconds(LOOK_AGAIN_MILLISECONDS)) {
+        nvmlReturn_t result = simgpu_enter(function, &driver);
+        int fault;
+        if (result != NVML_SUCCESS)
+            return result;
+        if (!simgpu_is_handle(device) || device->index >= driver->gpu_count)
+            return NVML_ERROR_INVALID_ARGUMENT;
+        *gpu = simgpu_gpu_state(device->index);
+        if (!*gpu)
+            return NVML_ERROR_GPU_IS_LOST;
+        fault = simgpu_fault(&(*gpu)->faults, function);
+        if (fault == SIMGPU_HANGS)
+            continue;
+        if (fault == 0 && (*gpu)->number[SIMGPU_lost] != SIMGPU_PRESENT)
+            return NVML_ERROR_GPU_IS_LOST;
+        *instance = device->slot == SIMGPU_NO_SLOT ? NULL : &(*gpu)->instances[device->slot];
+        if (fault == 0 && *instance && !((*instance)->present && (*gpu)->number[SIMGPU_mig_mode]))
+            return NVML_ERROR_INVALID_ARGUMENT; /* a MIG device that was destroyed */
+        return (nvmlReturn_t)fault;
+    }
+}
+
+nvmlReturn_t simgpu_enter_device(const char *function, nvmlDevice_t device, const struct simgpu_gpu **gpu)
+{
+    const struct simgpu_instance *instance;
+    nvmlReturn_t result = simgpu_enter_any(function, device, gpu, &instance);
+
+    return result == NVML_SUCCESS && instance ? NVML_ERROR_INVALID_ARGUMENT : result;
 }
 
 static nvmlReturn_t initialise(const char *function)
 {
-    struct simgpu_driver driver;
-    nvmlReturn_t result = NVML_ERROR_DRIVER_NOT_LOADED;
-
-    if (simgpu_read_driver(&driver))
-        result = (nvmlReturn_t)simgpu_fault(&driver.faults, function);
-    if (result != NVML_SUCCESS)
-        return result;
-    pthread_mutex_lock(&init_lock);
-    init_count++;
-    pthread_mutex_unlock(&init_lock);
-    return NVML_SUCCESS;
+    for (;; simgpu_sleep_milliseconds(LOOK_AGAIN_MILLISECONDS)) {
+        const struct simgpu_driver *driver = simgpu_driver_state();
+        nvmlReturn_t result = check_driver(driver, NVML_ERROR_DRIVER_NOT_LOADED);
+        int fault = result == NVML_SUCCESS ? simgpu_fault(&driver->faults, function) : (int)result;
+        if (fault == SIMGPU_HANGS)
+            continue;
+        if (fault != 0)
+            return (nvmlReturn_t)fault;
+        pthread_mutex_lock(&init_lock);
+        remember_version(driver);
+        __atomic_add_fetch(&init_count, 1, __ATOMIC_RELEASE);
+        pthread_mutex_unlock(&init_lock);
+        return NVML_SUCCESS;
+    }
 }
 
 nvmlReturn_t nvmlInit(void)
@@ -120,7 +133,7 @@ nvmlReturn_t nvmlShutdown(void)
 
     pthread_mutex_lock(&init_lock);
     if (init_count > 0) {
-        init_count--;
+        __atomic_sub_fetch(&init_count, 1, __ATOMIC_RELEASE);
         result = NVML_SUCCESS;
     }
     pthread_mutex_unlock(&init_lock);
@@ -129,38 +142,52 @@ nvmlReturn_t nvmlShutdown(void)
 
 nvmlReturn_t nvmlSystemGetDriverVersion(char *version, unsigned int length)
 {
-    struct simgpu_driver driver;
+    const struct simgpu_driver *driver;
     nvmlReturn_t result = simgpu_enter(__func__, &driver);
 
     if (result != NVML_SUCCESS)
         return result;
-    return version ? simgpu_copy_text(version, length, driver.driver_version) : NVML_ERROR_INVALID_ARGUMENT;
+    return version ? simgpu_copy_text(version, length, driver->driver_version) : NVML_ERROR_INVALID_ARGUMENT;
 }
 
-/* The real library answers the next three without nvmlInit; so does this one. */
+/* The fault of a call that the real library answers without nvmlInit, as the next three. */
+static nvmlReturn_t scripted(const char *function)
+{
+    const struct simgpu_driver *driver;
+    int fault = SIMGPU_HANGS;
+
+    while (fault == SIMGPU_HANGS) {
+        driver = simgpu_driver_state();
+        fault = driver ? simgpu_fault(&driver->faults, function) : 0;
+        if (fault == SIMGPU_HANGS)
+            simgpu_sleep_milliseconds(LOOK_AGAIN_MILLISECONDS);
+    }
+    return (nvmlReturn_t)fault;
+}
+
 nvmlReturn_t nvmlSystemGetNVMLVersion(char *version, unsigned int length)
 {
-    struct simgpu_driver driver;
+    const struct simgpu_driver *driver = simgpu_driver_state();
+    nvmlReturn_t result;
 
     if (!version)
         return NVML_ERROR_INVALID_ARGUMENT;
-    if (!simgpu_read_driver(&driver))
+    if (!driver || !driver->loaded)
         return simgpu_copy_text(version, length, NVML_API_VERSION_STR);
-    if (simgpu_fault(&driver.faults, __func__))
-        return (nvmlReturn_t)simgpu_fault(&driver.faults, __func__);
-    return simgpu_copy_text(version, length, driver.nvml_version);
+    result = scripted(__func__);
+    return result == NVML_SUCCESS ? simgpu_copy_text(version, length, driver->nvml_version) : result;
 }
 
 static nvmlReturn_t cuda_version(const char *function, int *version)
 {
-    struct simgpu_driver driver;
+    const struct simgpu_driver *driver = simgpu_driver_state();
 
     if (!version)
         return NVML_ERROR_INVALID_ARGUMENT;
-    if (!simgpu_read_driver(&driver))
+    if (!driver || !driver->loaded)
         return NVML_ERROR_LIBRARY_NOT_FOUND;
-    *version = driver.cuda_version;
-    return (nvmlReturn_t)simgpu_fault(&driver.faults, function);
+    *version = driver->cuda_version;
+    return scripted(function);
 }
 
 nvmlReturn_t nvmlSystemGetCudaDriverVersion(int *cudaDriverVersion)
@@ -171,45 +198,4 @@ nvmlReturn_t nvmlSystemGetCudaDriverVersion(int *cudaDriverVersion)
 nvmlReturn_t nvmlSystemGetCudaDriverVersion_v2(int *cudaDriverVersion)
 {
     return cuda_version(__func__, cudaDriverVersion);
-}
-
-const char *nvmlErrorString(nvmlReturn_t result)
-{
-    static const char *const texts[] = {
-        [NVML_SUCCESS] = "Success",
-        [NVML_ERROR_UNINITIALIZED] = "Uninitialized",
-        [NVML_ERROR_INVALID_ARGUMENT] = "Invalid Argument",
-        [NVML_ERROR_NOT_SUPPORTED] = "Not Supported",
-        [NVML_ERROR_NO_PERMISSION] = "Insufficient Permissions",
-        [NVML_ERROR_ALREADY_INITIALIZED] = "Already Initialized",
-        [NVML_ERROR_NOT_FOUND] = "Not Found",
-        [NVML_ERROR_INSUFFICIENT_SIZE] = "Insufficient Size",
-        [NVML_ERROR_INSUFFICIENT_POWER] = "Insufficient External Power",
-        [NVML_ERROR_DRIVER_NOT_LOADED] = "Driver Not Loaded",
-        [NVML_ERROR_TIMEOUT] = "Timeout",
-        [NVML_ERROR_IRQ_ISSUE] = "Interrupt Request Issue",
-        [NVML_ERROR_LIBRARY_NOT_FOUND] = "NVML Shared Library Not Found",
-        [NVML_ERROR_FUNCTION_NOT_FOUND] = "Function Not Found",
-        [NVML_ERROR_CORRUPTED_INFOROM] = "Corrupted infoROM",
-        [NVML_ERROR_GPU_IS_LOST] = "GPU is lost",
-        [NVML_ERROR_RESET_REQUIRED] = "GPU requires reset",
-        [NVML_ERROR_OPERATING_SYSTEM] = "The operating system has blocked the request.",
-        [NVML_ERROR_LIB_RM_VERSION_MISMATCH] = "RM has detected an NVML/RM version mismatch.",
-        [NVML_ERROR_IN_USE] = "In Use",
-        [NVML_ERROR_MEMORY] = "Insufficient Memory",
-        [NVML_ERROR_NO_DATA] = "No data",
-        [NVML_ERROR_VGPU_ECC_NOT_SUPPORTED] = "vGPU ECC Not Supported",
-        [NVML_ERROR_INSUFFICIENT_RESOURCES] = "Insufficient Resources",
-        [NVML_ERROR_FREQ_NOT_SUPPORTED] = "Frequency Not Supported",
-        [NVML_ERROR_ARGUMENT_VERSION_MISMATCH] = "Argument Version Mismatch",
-        [NVML_ERROR_DEPRECATED] = "Deprecated",
-        [NVML_ERROR_NOT_READY] = "Not Ready",
-        [NVML_ERROR_GPU_NOT_FOUND] = "GPU Not Found",
-        [NVML_ERROR_INVALID_STATE] = "Invalid State",
-        [NVML_ERROR_RESET_TYPE_NOT_SUPPORTED] = "Reset Type Not Supported",
-    };
-
-    if ((unsigned int)result < sizeof texts / sizeof texts[0] && texts[result])
-        return texts[result];
-    return "Unknown Error";
 }

@@ -2,22 +2,21 @@
 #include "nvml_internal.h"
 
 #include <stddef.h>
-#include <time.h>
 
 #define CODEC_SAMPLING_MICROSECONDS 167000 /* what drivers report for a sampling period of 1/6 s */
 
 nvmlReturn_t nvmlDeviceGetUtilizationRates(nvmlDevice_t device, nvmlUtilization_t *utilization)
 {
-    struct simgpu_gpu gpu;
+    const struct simgpu_gpu *gpu;
     uint64_t busy = 0, bus_busy = 0;
-    nvmlReturn_t result = simgpu_enter_device(__func__, device, &gpu);
+    nvmlReturn_t result = simgpu_enter_without_mig(__func__, device, &gpu);
 
     if (result == NVML_SUCCESS && !utilization)
         result = NVML_ERROR_INVALID_ARGUMENT;
     if (result == NVML_SUCCESS)
-        result = simgpu_number(&gpu, SIMGPU_utilization_gpu_percent, &busy);
+        result = simgpu_number(gpu, SIMGPU_utilization_gpu_percent, &busy);
     if (result == NVML_SUCCESS)
-        result = simgpu_number(&gpu, SIMGPU_utilization_memory_percent, &bus_busy);
+        result = simgpu_number(gpu, SIMGPU_utilization_memory_percent, &bus_busy);
     if (result == NVML_SUCCESS) {
         utilization->gpu = (unsigned int)busy;
         utilization->memory = (unsigned int)bus_busy;
@@ -28,14 +27,14 @@ nvmlReturn_t nvmlDeviceGetUtilizationRates(nvmlDevice_t device, nvmlUtilization_
 static nvmlReturn_t codec_utilization(const char *function, nvmlDevice_t device, enum simgpu_number key,
                                       unsigned int *utilization, unsigned int *period)
 {
-    struct simgpu_gpu gpu;
+    const struct simgpu_gpu *gpu;
     uint64_t number = 0;
-    nvmlReturn_t result = simgpu_enter_device(function, device, &gpu);
+    nvmlReturn_t result = simgpu_enter_without_mig(function, device, &gpu);
 
     if (result == NVML_SUCCESS && (!utilization || !period))
         result = NVML_ERROR_INVALID_ARGUMENT;
     if (result == NVML_SUCCESS)
-        result = simgpu_number(&gpu, key, &number);
+        result = simgpu_number(gpu, key, &number);
     if (result == NVML_SUCCESS) {
         *utilization = (unsigned int)number;
         *period = CODEC_SAMPLING_MICROSECONDS;
@@ -66,12 +65,12 @@ static nvmlReturn_t temperature(const struct simgpu_gpu *gpu, nvmlTemperatureSen
 
 nvmlReturn_t nvmlDeviceGetTemperature(nvmlDevice_t device, nvmlTemperatureSensors_t sensorType, unsigned int *temp)
 {
-    struct simgpu_gpu gpu;
+    const struct simgpu_gpu *gpu;
     uint64_t celsius = 0;
     nvmlReturn_t result = simgpu_enter_device(__func__, device, &gpu);
 
     if (result == NVML_SUCCESS)
-        result = temp ? temperature(&gpu, sensorType, &celsius) : NVML_ERROR_INVALID_ARGUMENT;
+        result = temp ? temperature(gpu, sensorType, &celsius) : NVML_ERROR_INVALID_ARGUMENT;
     if (result == NVML_SUCCESS)
         *temp = (unsigned int)celsius;
     return result;
@@ -79,7 +78,7 @@ nvmlReturn_t nvmlDeviceGetTemperature(nvmlDevice_t device, nvmlTemperatureSensor
 
 nvmlReturn_t nvmlDeviceGetTemperatureV(nvmlDevice_t device, nvmlTemperature_t *temp)
 {
-    struct simgpu_gpu gpu;
+    const struct simgpu_gpu *gpu;
     uint64_t celsius = 0;
     nvmlReturn_t result = simgpu_enter_device(__func__, device, &gpu);
 
@@ -88,7 +87,7 @@ nvmlReturn_t nvmlDeviceGetTemperatureV(nvmlDevice_t device, nvmlTemperature_t *t
     if (result == NVML_SUCCESS && temp->version != nvmlTemperature_v1)
         result = NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
     if (result == NVML_SUCCESS)
-        result = temperature(&gpu, temp->sensorType, &celsius);
+        result = temperature(gpu, temp->sensorType, &celsius);
     if (result == NVML_SUCCESS)
         temp->temperature = (int)celsius;
     return result;
@@ -97,14 +96,14 @@ nvmlReturn_t nvmlDeviceGetTemperatureV(nvmlDevice_t device, nvmlTemperature_t *t
 static nvmlReturn_t clock_of(const char *function, nvmlDevice_t device, const enum simgpu_number keys[NVML_CLOCK_COUNT],
                              nvmlClockType_t type, unsigned int *clock)
 {
-    struct simgpu_gpu gpu;
+    const struct simgpu_gpu *gpu;
     uint64_t mhz = 0;
     nvmlReturn_t result = simgpu_enter_device(function, device, &gpu);
 
     if (result == NVML_SUCCESS && (!clock || (unsigned int)type >= NVML_CLOCK_COUNT))
         result = NVML_ERROR_INVALID_ARGUMENT;
     if (result == NVML_SUCCESS)
-        result = simgpu_number(&gpu, keys[type], &mhz);
+        result = simgpu_number(gpu, keys[type], &mhz);
     if (result == NVML_SUCCESS)
         *clock = (unsigned int)mhz;
     return result;
@@ -121,43 +120,37 @@ nvmlReturn_t nvmlDeviceGetClockInfo(nvmlDevice_t device, nvmlClockType_t type, u
     return clock_of(__func__, device, keys, type, clock);
 }
 
+static const enum simgpu_number largest[NVML_CLOCK_COUNT] = {
+    [NVML_CLOCK_GRAPHICS] = SIMGPU_clock_graphics_max_mhz,
+    [NVML_CLOCK_SM] = SIMGPU_clock_sm_max_mhz,
+    [NVML_CLOCK_MEM] = SIMGPU_clock_memory_max_mhz,
+    [NVML_CLOCK_VIDEO] = SIMGPU_clock_video_max_mhz,
+};
+
 nvmlReturn_t nvmlDeviceGetMaxClockInfo(nvmlDevice_t device, nvmlClockType_t type, unsigned int *clock)
 {
-    static const enum simgpu_number keys[NVML_CLOCK_COUNT] = {
-        [NVML_CLOCK_GRAPHICS] = SIMGPU_clock_graphics_max_mhz,
-        [NVML_CLOCK_SM] = SIMGPU_clock_sm_max_mhz,
-        [NVML_CLOCK_MEM] = SIMGPU_clock_memory_max_mhz,
-        [NVML_CLOCK_VIDEO] = SIMGPU_clock_video_max_mhz,
-    };
-    return clock_of(__func__, device, keys, type, clock);
+    return clock_of(__func__, device, largest, type, clock);
 }
 
-static uint64_t monotonic_nanoseconds(void)
+/* Nobody has asked applications to go slower. */
+nvmlReturn_t nvmlDeviceGetApplicationsClock(nvmlDevice_t device, nvmlClockType_t clockType, unsigned int *clockMHz)
 {
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000ULL + (uint64_t)now.tv_nsec;
+    return clock_of(__func__, device, largest, clockType, clockMHz);
 }
 
-/* The state holds the energy at one moment; since then the GPU drew the power it draws now. */
 nvmlReturn_t nvmlDeviceGetTotalEnergyConsumption(nvmlDevice_t device, unsigned long long *energy)
 {
-    struct simgpu_gpu gpu;
-    uint64_t millijoules = 0, since, now, elapsed_microseconds;
+    const struct simgpu_gpu *gpu;
+    uint64_t millijoules = 0;
     nvmlReturn_t result = simgpu_enter_device(__func__, device, &gpu);
 
     if (result == NVML_SUCCESS && !energy)
         result = NVML_ERROR_INVALID_ARGUMENT;
     if (result == NVML_SUCCESS)
-        result = simgpu_number(&gpu, SIMGPU_energy_millijoules, &millijoules);
-    if (result != NVML_SUCCESS)
-        return result;
-    since = gpu.number[SIMGPU_energy_since_nanoseconds];
-    now = monotonic_nanoseconds();
-    elapsed_microseconds = now > since ? (now - since) / 1000 : 0;
-    *energy = millijoules + gpu.number[SIMGPU_power_milliwatts] * elapsed_microseconds / 1000000;
-    return NVML_SUCCESS;
+        result = simgpu_energy(gpu, &millijoules);
+    if (result == NVML_SUCCESS)
+        *energy = millijoules;
+    return result;
 }
 
 nvmlReturn_t nvmlDeviceGetTotalEccErrors(nvmlDevice_t device, nvmlMemoryErrorType_t errorType,
@@ -167,17 +160,15 @@ nvmlReturn_t nvmlDeviceGetTotalEccErrors(nvmlDevice_t device, nvmlMemoryErrorTyp
         {SIMGPU_ecc_corrected_volatile, SIMGPU_ecc_corrected_aggregate},
         {SIMGPU_ecc_uncorrected_volatile, SIMGPU_ecc_uncorrected_aggregate},
     };
-    struct simgpu_gpu gpu;
+    const struct simgpu_gpu *gpu;
     uint64_t count = 0;
     nvmlReturn_t result = simgpu_enter_device(__func__, device, &gpu);
 
     if (result == NVML_SUCCESS && (!eccCounts || (unsigned int)errorType >= NVML_MEMORY_ERROR_TYPE_COUNT ||
                                    (unsigned int)counterType >= NVML_ECC_COUNTER_TYPE_COUNT))
         result = NVML_ERROR_INVALID_ARGUMENT;
-    if (result == NVML_SUCCESS && !gpu.number[SIMGPU_ecc_mode])
-        result = NVML_ERROR_NOT_SUPPORTED;
     if (result == NVML_SUCCESS)
-        result = simgpu_number(&gpu, keys[errorType][counterType], &count);
+        result = simgpu_ecc_count(gpu, keys[errorType][counterType], &count);
     if (result == NVML_SUCCESS)
         *eccCounts = count;
     return result;

@@ -159,6 +159,8 @@ void simgpu_memory(unsigned int gpu_index, const struct simgpu_gpu *gpu, uint64_
     uint64_t usable = gpu->number[SIMGPU_memory_total_bytes] - gpu->number[SIMGPU_memory_reserved_bytes];
 
     *allocated = gpu->number[SIMGPU_memory_used_bytes] + simgpu_cuda_bytes(gpu_index);
+    for (unsigned int i = 0; i < SIMGPU_MAX_INSTANCES; i++)
+        *allocated += gpu->number[SIMGPU_mig_mode] && gpu->instances[i].present ? gpu->instances[i].is.used_bytes : 0;
     if (*allocated > usable) /* more was scripted than processes had left */
         *allocated = usable;
     *free_bytes = usable - *allocated;

@@ -39,7 +39,7 @@ uint64_t simgpu_cuda_bytes(unsigned int gpu_index);
 /* True if no process holds the record open in `fd`. */
 bool simgpu_record_is_abandoned(int fd);
 
-/* Allocated memory of a GPU and what is left of it: total = reserved + allocated + free. */
+/* Allocated memory of a GPU, MIG devices included, and what is left of it: total = reserved + allocated + free. */
 void simgpu_memory(unsigned int gpu_index, const struct simgpu_gpu *gpu, uint64_t *allocated, uint64_t *free_bytes);
 
 #endif

@@ -1,8 +1,8 @@
+/* The state directory: one stat() tells whether anything in it changed, as every file in it is replaced by rename. */
 #include "state.h"
 
 #include <fcntl.h>
 #include <pthread.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,53 +10,75 @@
 #include <unistd.h>
 
 #define DEFAULT_DIRECTORY "/run/simgpu"
-#define FILE_SIZE_MAX 16384
+#define FILE_SIZE_MAX 32768
 /* Time stamps of files advance in steps of a scheduler tick (at most 10 ms): younger ones prove nothing. */
 #define STAMP_AGE_MIN_NANOSECONDS 20000000LL
 
-typedef void line_reader(void *target, const char *key, const char *value);
+struct cached_file {
+    struct simgpu_stamp stamp;
+    unsigned long looked; /* the look at the directory that found it as it is here */
+    bool found;
+};
 
-static pthread_mutex_t cache_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct {
-    struct simgpu_stamp stamp;
-    struct simgpu_driver driver;
-} cached_driver;
-static struct {
-    struct simgpu_stamp stamp;
+struct cached_gpu {
+    struct cached_file file;
     struct simgpu_gpu gpu;
-} cached_gpus[SIMGPU_MAX_GPUS];
+};
 
-static pthread_once_t directory_once = PTHREAD_ONCE_INIT;
+/* One per thread: nothing to lock, nothing to copy. */
+struct cache {
+    struct simgpu_stamp directory;
+    unsigned long look;
+    struct cached_file driver_file;
+    struct simgpu_driver driver;
+    struct cached_gpu *gpus[SIMGPU_MAX_GPUS];
+};
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
 static char directory[SIMGPU_PATH_SIZE / 2];
+static pthread_key_t cache_key;
+static bool has_cache_key;
 
-static void find_directory(void)
+static void free_cache(void *argument)
+{
+    struct cache *cache = argument;
+
+    for (unsigned int i = 0; i < SIMGPU_MAX_GPUS; i++)
+        free(cache->gpus[i]);
+    free(cache);
+}
+
+static void prepare(void)
 {
     const char *wanted = secure_getenv("SIMGPU_STATE");
 
     snprintf(directory, sizeof directory, "%s", wanted && *wanted ? wanted : DEFAULT_DIRECTORY);
+    has_cache_key = pthread_key_create(&cache_key, free_cache) == 0;
 }
 
 void simgpu_path(char path[SIMGPU_PATH_SIZE], const char *name)
 {
-    pthread_once(&directory_once, find_directory);
+    pthread_once(&once, prepare);
     snprintf(path, SIMGPU_PATH_SIZE, "%s/%s", directory, name);
 }
 
-/* A child forked by another thread must not inherit a cache lock that nobody will ever release. */
-static void before_fork(void)
+static struct cache *thread_cache(void)
 {
-    pthread_mutex_lock(&cache_lock);
+    static _Thread_local struct cache *cache;
+
+    if (cache)
+        return cache;
+    pthread_once(&once, prepare);
+    if (has_cache_key && (cache = calloc(1, sizeof *cache)))
+        pthread_setspecific(cache_key, cache);
+    return cache;
 }
 
-static void after_fork(void)
+/* A library that is unloaded must not be called at the end of a thread. */
+__attribute__((destructor)) static void forget_key(void)
 {
-    pthread_mutex_unlock(&cache_lock);
-}
-
-/* Registered before the handlers of the callers, hence locked after theirs: the order in which calls lock. */
-__attribute__((constructor(101))) static void watch_forks(void)
-{
-    pthread_atfork(before_fork, after_fork, after_fork);
+    if (has_cache_key)
+        pthread_key_delete(cache_key);
 }
 
 void simgpu_stamp_take(struct simgpu_stamp *stamp, const struct stat *file)
@@ -77,145 +99,79 @@ bool simgpu_stamp_matches(const struct simgpu_stamp *stamp, const struct stat *f
            stamp->file.st_mtim.tv_nsec == file->st_mtim.tv_nsec;
 }
 
-static void read_lines(char *text, line_reader *reader, void *target)
+static bool read_file(const char *path, struct simgpu_stamp *stamp, char text[FILE_SIZE_MAX])
 {
-    char *position, *line = strtok_r(text, "\n", &position);
-
-    for (; line; line = strtok_r(NULL, "\n", &position)) {
-        char *equals = strchr(line, '=');
-        if (*line == '#' || !equals)
-            continue;
-        *equals = '\0';
-        reader(target, line, equals + 1);
-    }
-}
-
-static bool read_file(const char *path, struct simgpu_stamp *stamp, line_reader *reader, void *target)
-{
-    char text[FILE_SIZE_MAX];
     struct stat file;
     ssize_t length = -1;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
 
-    stamp->trusted = false;
     if (fd < 0)
         return false;
     if (fstat(fd, &file) == 0)
-        length = read(fd, text, sizeof text - 1); /* replaced by rename, never rewritten: one read sees it whole */
+        length = read(fd, text, FILE_SIZE_MAX - 1); /* replaced by rename, never rewritten: one read sees it whole */
     close(fd);
     if (length < 0)
         return false;
     text[length] = '\0';
-    read_lines(text, reader, target);
     simgpu_stamp_take(stamp, &file);
     return true;
 }
 
-static bool read_fault(struct simgpu_faults *faults, const char *key, const char *value)
+/* Bring a cached file up to date. True: `text` holds what must be parsed anew. */
+static bool has_changed(struct cache *cache, struct cached_file *cached, const char *name, char text[FILE_SIZE_MAX])
 {
-    uint64_t code;
-    const char *rest;
-
-    if (strncmp(key, "fail.", 5) != 0)
-        return false;
-    if (faults->count < SIMGPU_MAX_FAULTS && simgpu_parse_number(value, &code, &rest)) {
-        snprintf(faults->list[faults->count].function, sizeof faults->list[0].function, "%s", key + 5);
-        faults->list[faults->count++].code = (int)code;
-    }
-    return true;
-}
-
-static void read_driver_line(void *target, const char *key, const char *value)
-{
-    struct simgpu_driver *driver = target;
-    uint64_t number = 0;
-    const char *rest;
-
-    if (read_fault(&driver->faults, key, value))
-        return;
-    simgpu_parse_number(value, &number, &rest);
-    if (strcmp(key, "driver_version") == 0)
-        snprintf(driver->driver_version, sizeof driver->driver_version, "%s", value);
-    else if (strcmp(key, "nvml_version") == 0)
-        snprintf(driver->nvml_version, sizeof driver->nvml_version, "%s", value);
-    else if (strcmp(key, "loaded") == 0)
-        driver->loaded = number != 0;
-    else if (strcmp(key, "cuda_version") == 0)
-        driver->cuda_version = (int)number;
-    else if (strcmp(key, "gpu_count") == 0)
-        driver->gpu_count = number < SIMGPU_MAX_GPUS ? (unsigned int)number : SIMGPU_MAX_GPUS;
-}
-
-static void read_gpu_line(void *target, const char *key, const char *value)
-{
-#define SIMGPU_NAME(key) #key,
-    static const char *const names[] = {SIMGPU_NUMBERS(SIMGPU_NAME)};
-#undef SIMGPU_NAME
-    struct simgpu_gpu *gpu = target;
-    const char *rest;
-
-    if (read_fault(&gpu->faults, key, value))
-        return;
-    for (unsigned int i = 0; i < SIMGPU_NUMBER_COUNT; i++)
-        if (strcmp(key, names[i]) == 0)
-            gpu->present[i] = simgpu_parse_number(value, &gpu->number[i], &rest);
-    if (strcmp(key, "name") == 0)
-        snprintf(gpu->name, sizeof gpu->name, "%s", value);
-    else if (strcmp(key, "uuid") == 0)
-        snprintf(gpu->uuid, sizeof gpu->uuid, "%s", value);
-    else if (strcmp(key, "serial") == 0)
-        snprintf(gpu->serial, sizeof gpu->serial, "%s", value);
-    else if (strcmp(key, "pci_bus_id") == 0)
-        simgpu_parse_pci(value, &gpu->pci_domain, &gpu->pci_bus, &gpu->pci_device);
-}
-
-static size_t faults_size(const struct simgpu_faults *faults)
-{
-    return offsetof(struct simgpu_faults, list) + faults->count * sizeof faults->list[0];
-}
-
-bool simgpu_read_driver(struct simgpu_driver *driver)
-{
-    struct simgpu_driver *cache = &cached_driver.driver;
     char path[SIMGPU_PATH_SIZE];
     struct stat file;
-    bool found;
 
-    simgpu_path(path, "driver");
-    pthread_mutex_lock(&cache_lock);
-    found = stat(path, &file) == 0;
-    if (found && !simgpu_stamp_matches(&cached_driver.stamp, &file)) {
-        memset(cache, 0, sizeof *cache);
-        found = read_file(path, &cached_driver.stamp, read_driver_line, cache);
-    }
-    if (found)
-        memcpy(driver, cache, offsetof(struct simgpu_driver, faults) + faults_size(&cache->faults));
-    pthread_mutex_unlock(&cache_lock);
-    return found && driver->loaded;
+    if (cached->looked == cache->look)
+        return false;
+    cached->looked = cache->look;
+    simgpu_path(path, name);
+    if (cached->found && stat(path, &file) == 0 && simgpu_stamp_matches(&cached->stamp, &file))
+        return false;
+    cached->stamp.trusted = false;
+    cached->found = read_file(path, &cached->stamp, text);
+    return cached->found;
 }
 
-bool simgpu_read_gpu(unsigned int index, struct simgpu_gpu *gpu)
+const struct simgpu_driver *simgpu_driver_state(void)
 {
-    char name[16], path[SIMGPU_PATH_SIZE];
-    struct simgpu_gpu *cache;
+    struct cache *cache = thread_cache();
+    char text[FILE_SIZE_MAX];
     struct stat file;
-    bool found;
 
-    if (index >= SIMGPU_MAX_GPUS)
-        return false;
-    cache = &cached_gpus[index].gpu;
-    snprintf(name, sizeof name, "gpu%u", index);
-    simgpu_path(path, name);
-    pthread_mutex_lock(&cache_lock);
-    found = stat(path, &file) == 0;
-    if (found && !simgpu_stamp_matches(&cached_gpus[index].stamp, &file)) {
-        memset(cache, 0, sizeof *cache);
-        found = read_file(path, &cached_gpus[index].stamp, read_gpu_line, cache);
+    if (!cache || stat(directory, &file) != 0)
+        return NULL;
+    if (!simgpu_stamp_matches(&cache->directory, &file)) {
+        simgpu_stamp_take(&cache->directory, &file); /* before the files: a later change shows at the next look */
+        cache->look++;
     }
-    if (found)
-        memcpy(gpu, cache, offsetof(struct simgpu_gpu, faults) + faults_size(&cache->faults));
-    pthread_mutex_unlock(&cache_lock);
-    return found;
+    if (has_changed(cache, &cache->driver_file, "driver", text)) {
+        memset(&cache->driver, 0, sizeof cache->driver);
+        simgpu_parse_driver(text, &cache->driver);
+    }
+    return cache->driver_file.found ? &cache->driver : NULL;
+}
+
+const struct simgpu_gpu *simgpu_gpu_state(unsigned int index)
+{
+    struct cache *cache = thread_cache();
+    char name[16], text[FILE_SIZE_MAX];
+    struct cached_gpu *cached;
+
+    if (!cache || index >= SIMGPU_MAX_GPUS)
+        return NULL;
+    if (!cache->gpus[index])
+        cache->gpus[index] = calloc(1, sizeof *cache->gpus[index]);
+    cached = cache->gpus[index];
+    if (!cached)
+        return NULL;
+    snprintf(name, sizeof name, "gpu%u", index);
+    if (has_changed(cache, &cached->file, name, text)) {
+        memset(&cached->gpu, 0, sizeof cached->gpu);
+        simgpu_parse_gpu(text, &cached->gpu);
+    }
+    return cached->file.found ? &cached->gpu : NULL;
 }
 
 int simgpu_fault(const struct simgpu_faults *faults, const char *function)
@@ -223,5 +179,13 @@ int simgpu_fault(const struct simgpu_faults *faults, const char *function)
     for (unsigned int i = 0; i < faults->count; i++)
         if (strcmp(faults->list[i].function, function) == 0)
             return faults->list[i].code;
+    return 0;
+}
+
+int simgpu_field_fault(const struct simgpu_faults *faults, unsigned int field_id)
+{
+    for (unsigned int i = 0; i < faults->field_count; i++)
+        if (faults->fields[i].id == field_id)
+            return faults->fields[i].code;
     return 0;
 }

@@ -165,7 +165,7 @@ def test_what_is_not_implemented_is_a_missing_symbol_as_with_an_old_driver(machi
 
 
 def test_versions_and_error_texts(machine: Any) -> None:
-    machine.gpus.driver_version = "570.133.20"
+    machine.gpus.upgrade_driver("570.133.20")
     code = """
 n.nvmlInit()
 result = [n.nvmlSystemGetDriverVersion(), n.nvmlSystemGetNVMLVersion(), n.nvmlSystemGetCudaDriverVersion_v2(),

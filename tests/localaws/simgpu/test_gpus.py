@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,14 @@ def test_faults_that_cannot_happen_are_refused(gpus: SimulatedGpus, function: st
 def test_a_machine_without_gpus_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(StateError, match="Install GPUs first"):
         SimulatedGpus(tmp_path / "none").lose(0)
+    with pytest.raises(StateError, match="Install GPUs first"):
+        SimulatedGpus(tmp_path / "none").xid(0, 79)
+
+
+def test_a_state_of_an_earlier_release_says_what_to_do(gpus: SimulatedGpus, tmp_path: Path) -> None:
+    (tmp_path / "state" / "kmsg").unlink()
+    with pytest.raises(StateError, match=r"Install GPUs first: cannot read .*kmsg"):
+        gpus.xid(0, 79)
 
 
 def test_energy_is_the_integral_of_power(gpus: SimulatedGpus, clock: Clock) -> None:
@@ -98,15 +107,67 @@ def test_loading_the_driver_resets_what_lives_as_long_as_the_driver(gpus: Simula
     assert (state[ENERGY], state["ecc_corrected_volatile"], state["ecc_corrected_aggregate"]) == ("0", "0", "7")
 
 
+def test_power_is_the_same_whichever_call_reports_it_unless_told_otherwise(gpus: SimulatedGpus) -> None:
+    gpus.set(0, power_milliwatts=50_000)
+    assert gpus.read(0)["power_instant_milliwatts"] == "50000"
+    assert "power_average_milliwatts" not in gpus.read(0)  # a T4 has none
+
+    gpus.set(0, power_milliwatts=60_000, power_instant_milliwatts=65_000)
+
+    assert gpus.read(0)["power_instant_milliwatts"] == "65000"
+
+
+def test_the_energy_counter_wraps(gpus: SimulatedGpus, clock: Clock) -> None:
+    gpus.set(0, energy_millijoules=2**64 - 1, power_milliwatts=70_000)
+    clock.now_ns += 10**9
+    gpus.set(0, temperature_celsius=40)
+    assert gpus.read(0)[ENERGY] == str(70_000 - 1)
+
+
+@pytest.mark.parametrize(
+    ("key", "pattern"),
+    [("utilization_gpu_percent", []), ("utilization_memory_percent", [101]), ("temperature_celsius", [1])],
+)
+def test_patterns_that_no_gpu_has_are_refused(gpus: SimulatedGpus, key: str, pattern: list[int]) -> None:
+    with pytest.raises(UnknownValueError):
+        gpus.set_samples(0, **{key: pattern})
+
+
+@pytest.mark.parametrize(("field", "code"), [(0, 3), (-1, 3), (94, 0)])
+def test_field_faults_that_cannot_happen_are_refused(gpus: SimulatedGpus, field: int, code: int) -> None:
+    with pytest.raises(UnknownValueError):
+        gpus.fail_field(0, field, code)
+
+
+def test_loading_the_driver_resets_throttling_times(gpus: SimulatedGpus) -> None:
+    gpus.set(0, violation_power_nanoseconds=5, slowdown_hw_thermal_nanoseconds=6)
+    gpus.unload_driver()
+    gpus.load_driver()
+    state = gpus.read(0)
+    assert (state["violation_power_nanoseconds"], state["slowdown_hw_thermal_nanoseconds"]) == ("0", "0")
+
+
+def test_the_pci_devices_look_like_those_of_sysfs(gpus: SimulatedGpus, tmp_path: Path) -> None:
+    devices = tmp_path / "state" / "pci"
+    assert [path.name for path in sorted(devices.iterdir())] == [f"0000:00:1{digit}.0" for digit in "bcde"]
+    found = [(devices / "0000:00:1b.0" / name).read_text() for name in ("vendor", "device", "class")]
+    assert found == ["0x10de\n", "0x1eb8\n", "0x030200\n"]
+
+    gpus.install("g4dn.xlarge", "i-1")
+
+    assert [path.name for path in devices.iterdir()] == ["0000:00:1e.0"]
+    assert stat.S_IMODE(devices.stat().st_mode) == 0o755
+
+
 @pytest.mark.parametrize("version", ["", "1\n2", "5" * 64])
 def test_a_driver_version_must_fit_into_what_nvml_reports(gpus: SimulatedGpus, version: str) -> None:
     with pytest.raises(UnknownValueError):
-        gpus.driver_version = version
+        gpus.upgrade_driver(version)
     assert gpus.driver_version == "580.95.05"
 
 
 def test_a_full_directory_of_drafts_is_never_left_behind(gpus: SimulatedGpus, tmp_path: Path) -> None:
     gpus.set(0, temperature_celsius=40)
     assert sorted(path.name for path in (tmp_path / "state").iterdir()) == [
-        "driver", "gpu0", "gpu1", "gpu2", "gpu3", "processes",
+        "driver", "events", "gpu0", "gpu1", "gpu2", "gpu3", "kmsg", "pci", "processes",
     ]  # fmt: skip
