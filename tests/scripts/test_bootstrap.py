@@ -16,6 +16,12 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 NOBODY = 65534
+PROMETHEUS = ("prometheus", "promtool")
+
+
+def put_program(path: Path, script: str) -> None:
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
 
 
 @dataclass(frozen=True)
@@ -26,9 +32,7 @@ class Checkout:
     path: Path
 
     def put(self, name: str, script: str) -> None:
-        program = self.path / name
-        program.write_text(f"#!/bin/sh\n{script}\n")
-        program.chmod(0o755)
+        put_program(self.path / name, script)
 
     def run(
         self, script: str, *arguments: str, user: int | None = None, only_path: bool = False
@@ -72,6 +76,24 @@ def make_ready(checkout: Checkout) -> None:
     (checkout.root / ".venv" / ".lock-digest").write_text(f"{hashlib.sha256(lock).hexdigest()}  -\n")
     checkout.put("packer", "echo 'Packer v1.6.6'")
     checkout.put("terraform", "echo 'Terraform v1.11.4'")
+    for name in PROMETHEUS:
+        put_program(checkout.root / ".venv" / "bin" / name, "exit 0")
+
+
+def put_package(checkout: Checkout, *programs: str) -> Path:
+    """Let apt-get download a package with `programs`; return the log of its calls."""
+    content = checkout.root.parent / "content"
+    for program in programs:
+        (content / "usr" / "bin").mkdir(parents=True, exist_ok=True)
+        put_program(content / "usr" / "bin" / program, f"echo {program} of the package")
+    (content / "DEBIAN").mkdir(parents=True, exist_ok=True)
+    fields = "Package: prometheus\nVersion: 1\nArchitecture: all\nMaintainer: nobody\nDescription: none\n"
+    (content / "DEBIAN" / "control").write_text(fields)
+    package = checkout.root.parent / "prometheus_1_all.deb"
+    subprocess.run(["dpkg-deb", "--root-owner-group", "--build", content, package], check=True, capture_output=True)
+    log = checkout.root.parent / "apt.log"
+    checkout.put("apt-get", f'echo "$*" >>"{log}"; case "$*" in *" download prometheus") cp "{package}" . ;; esac')
+    return log
 
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -185,6 +207,7 @@ def test_interrupted_environment_is_made_anew(checkout: Checkout) -> None:
     half_written.touch()
     for name in ("dev.txt", "uv.txt"):  # empty, so that the repair needs no index
         (checkout.root / "requirements" / name).write_text("# empty\n")
+    put_package(checkout, *PROMETHEUS)
 
     result = checkout.run("scripts/bootstrap")
 
@@ -204,6 +227,64 @@ def test_failed_installation_is_exit_code_3_and_not_taken_for_finished(checkout:
     assert result.returncode == 3
     assert result.stderr.endswith("Python packages could not be installed.\n")
     assert not stamp.exists()
+
+
+@needs_root
+@pytest.mark.parametrize("missing", PROMETHEUS)
+def test_prometheus_is_taken_out_of_its_package_and_not_installed(checkout: Checkout, missing: str) -> None:
+    make_ready(checkout)
+    programs = checkout.root / ".venv" / "bin"
+    (programs / missing).unlink()
+    log = put_package(checkout, *PROMETHEUS)
+
+    result = checkout.run("scripts/bootstrap")
+
+    assert (result.returncode, result.stderr) == (0, "bootstrap: putting Prometheus into .venv\n")
+    outputs = [subprocess.run([programs / name], capture_output=True, text=True, check=True) for name in PROMETHEUS]
+    assert [output.stdout for output in outputs] == ["prometheus of the package\n", "promtool of the package\n"]
+    assert not list(programs.glob(".prom*"))
+    assert [line.rsplit(" ", 2)[-2:] for line in log.read_text().splitlines()] == [["download", "prometheus"]]
+
+
+@needs_root
+def test_prometheus_that_does_not_run_is_replaced(checkout: Checkout) -> None:
+    make_ready(checkout)
+    put_program(checkout.root / ".venv" / "bin" / "promtool", "exit 1")
+    put_package(checkout, *PROMETHEUS)
+
+    result = checkout.run("scripts/bootstrap")
+
+    assert result.returncode == 0
+    assert "of the package" in (checkout.root / ".venv" / "bin" / "promtool").read_text()
+
+
+@needs_root
+def test_old_lists_of_packages_are_renewed_before_prometheus_is_given_up(checkout: Checkout) -> None:
+    make_ready(checkout)
+    (checkout.root / ".venv" / "bin" / "promtool").unlink()
+    log = checkout.root.parent / "apt.log"
+    checkout.put("apt-get", f'echo "$*" >>"{log}"; case "$*" in *update) exit 0 ;; esac; exit 100')
+
+    result = checkout.run("scripts/bootstrap")
+
+    assert result.returncode == 3
+    assert result.stderr.endswith(
+        "Check the network and apt's sources: the package prometheus could not be downloaded.\n"
+    )
+    assert [line.split()[3] for line in log.read_text().splitlines()] == ["download", "update", "download"]
+
+
+@needs_root
+def test_package_without_promtool_is_exit_code_3_and_leaves_nothing_half(checkout: Checkout) -> None:
+    make_ready(checkout)
+    (checkout.root / ".venv" / "bin" / "promtool").unlink()
+    put_package(checkout, "prometheus")
+
+    result = checkout.run("scripts/bootstrap")
+
+    assert result.returncode == 3
+    assert "has no promtool" in result.stderr
+    assert not (checkout.root / ".venv" / "bin" / "promtool").exists()
 
 
 @pytest.mark.parametrize("script", ["bootstrap", "lock"])
