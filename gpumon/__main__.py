@@ -1,38 +1,28 @@
-"""The command line: ``gpumon run | once | check | show-config``."""
+"""The command line: ``gpumon run | once | check | show-config | release | resume``."""
 
 from __future__ import annotations
 
 import argparse
-import functools
+import logging
 import os
-import random
+import shutil
 import sys
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpumon import __version__, check, logs, table
+from gpumon import __version__, control, logs
 from gpumon.clock import SystemClock
-from gpumon.errors import GpumonError
-from gpumon.identity import fetch_identity
-from gpumon.metrics import load_metrics
-from gpumon.publisher import Publisher
-from gpumon.readers.nvml import NvmlReader
-from gpumon.service import Service
-from gpumon.settings import SYSTEM_FILE, LoadedSettings, Settings, load_settings
-from gpumon.signals import stop_on_signals
-from gpumon.sinks.cloudwatch import CloudWatchSink
-from gpumon.spool import MemorySpool
+from gpumon.errors import GpumonError, SettingsError
+from gpumon.settings import SYSTEM_FILE, LoadedSettings, load_settings
+from gpumon.signals import Requests, watch_signals
 from gpumon.systemd import Notifier
-from gpumon.window import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from gpumon.identity import InstanceIdentity
+    from collections.abc import Mapping, Sequence
 
 _EPILOG = """exit codes: 0 done (check: healthy); 1 an error (check: degraded); 2 wrong usage or settings (check:
 broken); 3 no NVIDIA driver answers; 4 the driver's library must be loaded anew (systemd restarts run)"""
+log = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,8 +30,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     logs.configure("warning", sys.stderr, os.environ)
     try:
-        loaded = load_settings(os.environ, arguments.config)
-        commands = {"run": _run, "once": _once, "check": _check, "show-config": _show_config}
+        environment = dict(os.environ)
+        loaded = _load(arguments, environment)
+        if arguments.command == "run":
+            return _run(loaded, arguments, environment)
+        commands = {
+            "once": _once,
+            "check": _check,
+            "show-config": _show_config,
+            "release": _control,
+            "resume": _control,
+        }
         return commands[arguments.command](loaded, arguments)
     except GpumonError as error:
         sys.stderr.write(f"gpumon: {error}\n")
@@ -63,56 +62,78 @@ def _parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, parents=[common], help=words)
         command.add_argument("--json", action="store_true", help="print one JSON document")
-    commands.add_parser("show-config", parents=[common], help="print the effective settings and where each comes from")
+    words = "print the effective settings, where each comes from, and what they cost"
+    commands.add_parser("show-config", parents=[common], help=words)
+    words = "make the service let go of the driver, for a driver update or a change of MIG mode"
+    commands.add_parser("release", parents=[common], help=words)
+    commands.add_parser("resume", parents=[common], help="let the service take the driver back")
     return parser
 
 
-def _run(loaded: LoadedSettings, _arguments: argparse.Namespace) -> int:
-    settings = loaded.settings
-    logs.configure(settings.log_level, sys.stderr, os.environ)
-    stop = threading.Event()
-    stop_on_signals(stop)
-    clock = SystemClock()
-    sink = CloudWatchSink(settings.namespace, settings.region, _identity_source(settings))
-    service = Service(
-        reader=NvmlReader(),
-        window=Window(load_metrics(), settings.publish_seconds),
-        outbox=Publisher(sink, MemorySpool(settings.queue_periods), clock),
-        notifier=Notifier.from_environment(os.environ),
-        clock=clock,
-        stop=stop,
-        settings=settings,
-        phase_seconds=random.SystemRandom().uniform(0, settings.publish_phase_seconds),
-    )
-    service.run()
+def _load(arguments: argparse.Namespace, environment: Mapping[str, str]) -> LoadedSettings:
+    """Load the settings from the environment as it was at the start, and let boto3 know what concerns it."""
+    loaded = load_settings(environment, arguments.config)
+    os.environ.update(loaded.settings.aws_environment())
+    return loaded
+
+
+def _run(loaded: LoadedSettings, arguments: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    # Only the service needs all its parts.
+    from gpumon.assembly import Assembly  # noqa: PLC0415
+    from gpumon.service import Ending  # noqa: PLC0415
+
+    logs.configure(loaded.settings.log_level, sys.stderr, os.environ)
+    requests = Requests()
+    watch_signals(requests)
+    assembly = Assembly(loaded.settings, requests, Notifier.from_environment(os.environ), SystemClock())
+    latest = [loaded]
+
+    def reload() -> bool:
+        try:
+            latest[0] = _load(arguments, environment)
+        except SettingsError as error:
+            log.error("the settings stay as they are: %s", error)  # noqa: TRY400 - the user's mistake, not ours
+            return False
+        logs.set_level(latest[0].settings.log_level)
+        return True
+
+    try:
+        while assembly.run(latest[0].settings, reload) is Ending.RELOAD:
+            log.info("going on with new settings")
+    finally:
+        assembly.close()
     return 0
 
 
-def _once(_loaded: LoadedSettings, arguments: argparse.Namespace) -> int:
-    reader = NvmlReader()
-    try:
-        samples = reader.read()
-    finally:
-        reader.close()
-    show = table.as_json if arguments.json else table.as_table
-    _print(show(samples, load_metrics()))
+def _once(loaded: LoadedSettings, arguments: argparse.Namespace) -> int:
+    from gpumon import inspection  # noqa: PLC0415 - see _run
+
+    columns = shutil.get_terminal_size().columns
+    _print(inspection.once(loaded.settings, columns, as_json=arguments.json))
     return 0
 
 
 def _check(loaded: LoadedSettings, arguments: argparse.Namespace) -> int:
-    from gpumon.aws import credentials_source  # noqa: PLC0415 - boto3 is slow to import, and only this command needs it here
+    from gpumon import check, inspection  # noqa: PLC0415 - see _run
 
-    settings = loaded.settings
-    findings = check.run_checks(
-        NvmlReader(), load_metrics(), _identity_source(settings), credentials_source, settings.region
-    )
+    findings = inspection.findings(loaded.settings)
     _print(check.as_json(findings) if arguments.json else check.as_text(findings))
     return int(check.verdict(findings))
 
 
 def _show_config(loaded: LoadedSettings, _arguments: argparse.Namespace) -> int:
-    _print(loaded.as_toml())
+    from gpumon import inspection  # noqa: PLC0415 - see _run
+
+    _print(inspection.configuration(loaded))
     return 0
+
+
+def _control(loaded: LoadedSettings, arguments: argparse.Namespace) -> int:
+    directory = Path(loaded.settings.runtime_directory or control.DEFAULT_DIRECTORY)
+    command = control.release if arguments.command == "release" else control.resume
+    outcome = command(directory, SystemClock(), control.process_exists)
+    _print(f"{outcome.message}\n")
+    return outcome.exit_code
 
 
 def _print(text: str) -> None:
@@ -127,10 +148,6 @@ def _print(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):
             raise GpumonError(f"Let standard output go where it can be written: {error}.") from error
-
-
-def _identity_source(settings: Settings) -> Callable[[], InstanceIdentity]:
-    return functools.partial(fetch_identity, settings.metadata_endpoint)
 
 
 if __name__ == "__main__":

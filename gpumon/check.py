@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
-from dataclasses import asdict, dataclass
+import tempfile
+from dataclasses import asdict, dataclass, field
 from enum import IntEnum
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpumon.errors import DriverUnavailableError, GpumonError
+from gpumon.errors import DriverMismatchError, DriverUnavailableError, GpumonError
+from gpumon.health import degradations, unhealthy_reason
+from gpumon.readers import EVERYTHING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from gpumon.identity import InstanceIdentity
     from gpumon.metrics import Metric
     from gpumon.readers import GpuReader
+    from gpumon.samples import GpuSample, Reading
+
+LIBRARY = "libnvidia-ml.so.1"
+LATE_SECONDS = 900.0  # a backlog older than this is no hiccup of the network
+_NO_WORK = "Give it no work; do what the driver asks for where it says so, else reset the GPU or replace the instance."
+_KERNEL_LOG = "Look for NVRM lines in the kernel log."
 
 
 class Health(IntEnum):
@@ -35,22 +46,78 @@ class Finding:
     advice: str = ""
 
 
+@dataclass(frozen=True)
+class DriverFacts:
+    """What there is of a driver on this host, whether it answers or not.
+
+    Attributes:
+        module_version: Version of the kernel module that is loaded ("" if it does not say), or None: none is.
+        has_library: Whether ``libnvidia-ml.so.1`` can be loaded.
+    """
+
+    module_version: str | None
+    has_library: bool
+
+
+@dataclass(frozen=True)
+class StateFacts:
+    """What there is of the state directory and the spool in it.
+
+    Attributes:
+        directory: Where it is; "" if nothing is kept on disk.
+        problem: Why it cannot be written; "" if it can.
+        waiting_count: Datums that wait to be sent.
+        oldest_age_seconds: Age of the oldest of them, or None.
+    """
+
+    directory: str
+    problem: str = ""
+    waiting_count: int = 0
+    oldest_age_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class HostFacts:
+    """What the checks take as given.
+
+    Attributes:
+        expected_gpu_count: GPUs that this host should have (PCI bus and inventory); None: cannot be known.
+        driver: What there is of a driver.
+        region: The Region from the settings, or "".
+        state: The state directory, or None if it is not to be looked at.
+        is_released: Whether ``gpumon release`` holds; then the driver is not touched.
+        xid_critical_counts: Critical Xids since the host booted, by UUID of the GPU.
+    """
+
+    expected_gpu_count: int | None
+    driver: DriverFacts
+    region: str = ""
+    state: StateFacts | None = None
+    is_released: bool = False
+    xid_critical_counts: Mapping[str, int] = field(default_factory=dict)
+
+
 def run_checks(
     reader: GpuReader,
     metrics: Sequence[Metric],
+    facts: HostFacts,
     find_identity: Callable[[], InstanceIdentity],
     find_credentials: Callable[[], str | None],
-    region: str,
 ) -> list[Finding]:
-    """Look at the driver, each GPU, the identity, the Region and the credentials; never raises for what it finds."""
-    findings = list(_gpu_findings(reader, metrics))
+    """Look at the driver, each GPU, the identity, the Region, the credentials and the state directory.
+
+    Never raises for what it finds.
+    """
+    findings = list(_driver_findings(reader, metrics, facts))
     identity_finding, identity_region = _identity_finding(find_identity)
     findings.append(identity_finding)
-    if region or identity_region:
-        findings.append(Finding("region", Health.HEALTHY, region or identity_region))
+    if facts.region or identity_region:
+        findings.append(Finding("region", Health.HEALTHY, facts.region or identity_region))
     else:
         findings.append(Finding("region", Health.BROKEN, "unknown", "Set region in /etc/gpumon/gpumon.toml."))
     findings.append(_credentials_finding(find_credentials))
+    if facts.state is not None:
+        findings += _state_findings(facts.state)
     return findings
 
 
@@ -75,28 +142,110 @@ def as_json(findings: Sequence[Finding]) -> str:
     return json.dumps({"health": verdict(findings).name.lower(), "findings": shown}, indent=2) + "\n"
 
 
-def _gpu_findings(reader: GpuReader, metrics: Sequence[Metric]) -> Iterator[Finding]:
+def find_driver(module: Path = Path("/sys/module/nvidia"), library: str = LIBRARY) -> DriverFacts:
+    """Look for the kernel module and the library; neither touches a GPU."""
     try:
-        samples = reader.read()
+        version: str | None = (module / "version").read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        version = "" if module.exists() else None
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return DriverFacts(version, has_library=False)
+    return DriverFacts(version, has_library=True)
+
+
+def write_problem(directory: Path) -> str:
+    """Say why no file can be written in a directory, "" if one can; leaves nothing behind."""
+    try:
+        with tempfile.TemporaryFile(dir=directory) as file:
+            file.write(bytes(4096))
+    except OSError as error:
+        return str(error)
+    return ""
+
+
+def _driver_findings(reader: GpuReader, metrics: Sequence[Metric], facts: HostFacts) -> Iterator[Finding]:
+    if facts.is_released:
+        advice = "Run gpumon resume as root when the driver may be used again."
+        yield Finding("driver", Health.DEGRADED, "released by gpumon release, so nothing is read", advice)
+        return
+    try:
+        reading = reader.read(EVERYTHING)
     except DriverUnavailableError as error:
-        yield Finding("driver", Health.BROKEN, "does not answer", str(error))
+        yield _absent_driver(error, facts)
         return
     finally:
         reader.close()
-    if not samples:
-        yield Finding("driver", Health.BROKEN, "answers and shows no GPU", "Look for NVRM lines in the kernel log.")
-        return
-    yield Finding("driver", Health.HEALTHY, f"answers and shows {len(samples)} GPU(s)")
-    for sample in samples:
-        subject = f"GPU {sample.gpu.index} ({sample.gpu.name}, {sample.gpu.uuid})"
-        missing = [m.name for m in metrics if m.scope == "gpu" and sample.values.get(m.reader) is None]
-        if not missing:
-            yield Finding(subject, Health.HEALTHY, "every value can be read")
-        elif all(value is None for value in sample.values.values()):
-            yield Finding(subject, Health.DEGRADED, "no value can be read", "Reset the GPU or replace the instance.")
-        else:
-            advice = "Ignore this if the GPU does not have them; else look for NVRM lines in the kernel log."
-            yield Finding(subject, Health.DEGRADED, f"cannot be read: {', '.join(missing)}", advice)
+    version = f" (version {reading.driver_version})" if reading.driver_version else ""
+    gpus = [sample for sample in reading.gpus if sample.gpu.mig is None]
+    up_count = sum(sample.values.get("gpu_up") != 0 for sample in gpus)
+    expected_count = max(facts.expected_gpu_count or 0, len(gpus))
+    yield Finding("driver", Health.HEALTHY, f"answers{version}")
+    yield _count_finding(up_count, expected_count, is_known=facts.expected_gpu_count is not None)
+    for sample in gpus:
+        yield _gpu_finding(sample, metrics, reading, facts.xid_critical_counts.get(sample.gpu.uuid, 0))
+    if reading.error_count:
+        found = f"{reading.error_count} call(s) failed that the GPUs support"
+        yield Finding("readings", Health.DEGRADED, found, f"Run gpumon once to see what is missing. {_KERNEL_LOG}")
+
+
+def _absent_driver(error: DriverUnavailableError, facts: HostFacts) -> Finding:
+    if facts.expected_gpu_count == 0:
+        return Finding("driver", Health.HEALTHY, "no GPU on this host, and no driver in use")
+    module, has_library = facts.driver.module_version, facts.driver.has_library
+    if isinstance(error, DriverMismatchError):
+        found = f"its library is not of the version of the loaded kernel module{_of_version(module)}"
+        advice = "Reboot, or unload and load the nvidia module: the driver was upgraded underneath."
+    elif has_library and module is None:
+        found = "installed, but its kernel module is not loaded"
+        advice = f"Run modprobe nvidia; where that fails, build the module for the running kernel. {_KERNEL_LOG}"
+    elif has_library:
+        found, advice = f"loaded{_of_version(module)}, but does not answer", str(error)
+    elif module is None:
+        found, advice = "not installed", "Install the NVIDIA driver."
+    else:
+        found = f"its library {LIBRARY} is missing"
+        advice = f"Install the library (libnvidia-compute) of the loaded kernel module's version{_of_version(module)}."
+    return Finding("driver", Health.BROKEN, found, advice)
+
+
+def _of_version(version: str | None) -> str:
+    return f" ({version})" if version else ""
+
+
+def _count_finding(up_count: int, expected_count: int, *, is_known: bool) -> Finding:
+    if expected_count == 0:
+        if is_known:
+            return Finding("GPUs", Health.HEALTHY, "no GPU on this host")
+        return Finding("GPUs", Health.BROKEN, "none that the driver knows", _KERNEL_LOG)
+    if up_count < expected_count:
+        advice = f"Reboot the host, and replace the instance if that does not bring them back. {_KERNEL_LOG}"
+        return Finding("GPUs", Health.BROKEN, f"{up_count} of {expected_count} answer", advice)
+    return Finding("GPUs", Health.HEALTHY, f"{up_count} of {expected_count} answer")
+
+
+def _gpu_finding(sample: GpuSample, metrics: Sequence[Metric], reading: Reading, xid_critical_count: int) -> Finding:
+    subject = f"GPU {sample.gpu.index} ({sample.gpu.name}, {sample.gpu.uuid})"
+    reason = unhealthy_reason(sample.values, xid_critical_count)
+    if reason is not None:
+        return Finding(subject, Health.BROKEN, reason, _NO_WORK)
+    readable = [name for name, value in sample.values.items() if value is not None and name != "gpu_up"]
+    if not readable and not any(sample.bursts.values()):
+        return Finding(subject, Health.DEGRADED, "no value can be read", "Reset the GPU or replace the instance.")
+    missing = [m.name for m in metrics if m.tier != "legacy" and _is_none(sample, m.reader)]
+    # Which of them failed is in the log of the reading; here it is only known that some did.
+    words = "not supported or not readable now" if reading.error_count else "not supported by this GPU"
+    shown = f"{words}: {', '.join(missing)}" if missing else "every value can be read"
+    found = degradations(sample.values)
+    if found:
+        advice = " ".join(dict.fromkeys(each.advice for each in found))
+        return Finding(subject, Health.DEGRADED, "; ".join(each.reason for each in found), advice)
+    return Finding(subject, Health.HEALTHY, shown)
+
+
+def _is_none(sample: GpuSample, name: str) -> bool:
+    return name in sample.values and sample.values[name] is None and not sample.bursts.get(name)
 
 
 def _identity_finding(find_identity: Callable[[], InstanceIdentity]) -> tuple[Finding, str]:
@@ -116,3 +265,24 @@ def _credentials_finding(find_credentials: Callable[[], str | None]) -> Finding:
         advice = "Give the instance a profile whose role allows cloudwatch:PutMetricData."
         return Finding("credentials", Health.BROKEN, "none", advice)
     return Finding("credentials", Health.HEALTHY, f"found ({source})")
+
+
+def _state_findings(state: StateFacts) -> Iterator[Finding]:
+    if not state.directory:
+        yield Finding("state directory", Health.HEALTHY, "none: what cannot be sent ends with the process")
+    elif state.problem:
+        advice = (
+            f"Free space, or correct the rights of {state.directory}: what cannot be sent is lost with the process."
+        )
+        yield Finding("state directory", Health.DEGRADED, f"cannot be written: {state.problem}", advice)
+    else:
+        yield Finding("state directory", Health.HEALTHY, f"{state.directory} can be written")
+    age = state.oldest_age_seconds or 0.0
+    if not state.waiting_count:
+        yield Finding("spool", Health.HEALTHY, "empty")
+        return
+    found = f"{state.waiting_count} datapoints wait, the oldest for {age / 60:.0f} min"
+    if age > LATE_SECONDS:
+        yield Finding("spool", Health.DEGRADED, found, "Look at the log of gpumon.service for why they cannot be sent.")
+    else:
+        yield Finding("spool", Health.HEALTHY, found)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from gpumon.publisher import DeliveryStats
-    from gpumon.samples import Gpu, GpuProcess, Reading, Sample
+    from gpumon.samples import Gpu, GpuProcess, GpuSample
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,7 @@ class GpuState:
         gpu: Which one.
         values: By reader name; what could not be read is not there.
         processes: Its processes, or None if they are not asked for.
-        xids: How often each Xid code was seen since gpumon started.
+        xids: How often each Xid code was seen since the host started.
     """
 
     gpu: Gpu
@@ -51,62 +50,67 @@ class Snapshot:
 
 
 class Latest:
-    """Merges readings, each of which has only what was due; one thread writes, any number read."""
+    """Merges samples, each of which has only what was due; one thread writes, any number read `snapshot`."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._values: dict[Gpu, dict[str, float]] = {}
+        self._gpus: dict[Gpu, dict[str, float]] = {}
         self._processes: dict[Gpu, tuple[GpuProcess, ...]] = {}
+        self._host: dict[str, float] = {}
         self._snapshot = Snapshot()
 
-    def update(
-        self,
-        sample: Sample,
-        reading: Reading | None,
-        xids: Mapping[str, Mapping[int, int]],
-        sinks: Mapping[str, DeliveryStats],
-    ) -> None:
-        """Take in a sample.
+    def merge(
+        self, samples: Sequence[GpuSample], xids: Mapping[str, Mapping[int, int]] | None = None
+    ) -> tuple[GpuState, ...]:
+        """Take in the GPUs of a sample and return the newest values of each of them.
 
         Args:
-            sample: The values; a GPU or MIG instance that is not in it is forgotten.
-            reading: What it came from, or None where the driver did not answer.
+            samples: A GPU or MIG instance that is not among them is forgotten.
             xids: Counts per code, by UUID of the GPU.
-            sinks: How each sink that is told is doing.
         """
-        gpus = []
-        for gpu_sample in sample.gpus:
-            gpu = gpu_sample.gpu
-            values = self._merged(gpu, gpu_sample.values, gpu_sample.bursts)
-            if gpu_sample.processes is not None:
-                self._processes[gpu] = gpu_sample.processes
-            own_xids = xids.get(gpu.uuid, {}) if gpu.mig is None else {}
-            gpus.append(
-                GpuState(gpu, values, self._processes.get(gpu) if values.get("gpu_up") != 0 else None, own_xids)
-            )
-        self._values = {state.gpu: dict(state.values) for state in gpus}
-        self._processes = {gpu: found for gpu, found in self._processes.items() if gpu in self._values}
-        host = {name: value for name, value in sample.host.items() if value is not None}
-        version = (reading.driver_version or "") if reading is not None else ""
-        snapshot = Snapshot(sample.unix_seconds, tuple(gpus), host, version, dict(sinks))
-        with self._lock:
-            self._snapshot = snapshot
+        gpus = {sample.gpu: self._merged(sample) for sample in samples}
+        self._processes = {
+            sample.gpu: found
+            for sample in samples
+            if (found := self._processes.get(sample.gpu) if sample.processes is None else sample.processes) is not None
+        }
+        self._gpus = gpus
+        return tuple(
+            GpuState(gpu, values, self._processes.get(gpu), {} if gpu.mig or not xids else xids.get(gpu.uuid, {}))
+            for gpu, values in gpus.items()
+        )
+
+    def publish(
+        self,
+        unix_seconds: float,
+        gpus: tuple[GpuState, ...],
+        host: Mapping[str, float | None],
+        driver_version: str,
+        sinks: Mapping[str, DeliveryStats],
+    ) -> None:
+        """Make a snapshot of what `merge` returned and of the host's values, of which those not given stay."""
+        values = dict(self._host)
+        for name, value in host.items():
+            if value is None:
+                values.pop(name, None)
+            else:
+                values[name] = value
+        self._host = values
+        self._snapshot = Snapshot(unix_seconds, gpus, values, driver_version, dict(sinks))
 
     def snapshot(self) -> Snapshot:
-        """Return what is known now."""
-        with self._lock:
-            return self._snapshot
+        """Return what is known now; from any thread, because a name is bound in one step."""
+        return self._snapshot
 
-    def _merged(
-        self, gpu: Gpu, values: Mapping[str, float | None], bursts: Mapping[str, tuple[float, ...]]
-    ) -> dict[str, float]:
-        if values.get("gpu_up") == 0:
+    def _merged(self, sample: GpuSample) -> dict[str, float]:
+        if sample.values.get("gpu_up") == 0:
             return {"gpu_up": 0.0}  # a GPU that is lost has no newest values, only old ones
-        merged = self._values.get(gpu, {})
-        for name, value in values.items():
+        merged = dict(self._gpus.get(sample.gpu, {}))  # a copy: the one before is in somebody's snapshot
+        for name, value in sample.values.items():
             if value is None:
                 merged.pop(name, None)
             else:
                 merged[name] = value
-        merged.update((name, fmean(burst)) for name, burst in bursts.items() if burst)
+        for name, burst in sample.bursts.items():
+            if burst:
+                merged[name] = fmean(burst)
         return merged

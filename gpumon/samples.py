@@ -101,11 +101,13 @@ class Sample:
         unix_seconds: Wall-clock time of the reading.
         gpus: One entry per known GPU and MIG instance.
         host: Values of the host as a whole, by reader name.
+        monotonic_seconds: Time of the reading on the clock that never steps.
     """
 
     unix_seconds: float
     gpus: tuple[GpuSample, ...]
     host: Mapping[str, float | None] = field(default_factory=dict)
+    monotonic_seconds: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -1,156 +1,219 @@
-"""The loop: sample, fold, publish, tell systemd."""
+"""The loop: takes what the sampler read, publishes it, tells systemd. It never calls the driver itself."""
 
 from __future__ import annotations
 
 import logging
+import math
+from enum import Enum
 from typing import TYPE_CHECKING
 
-from gpumon.backoff import Backoff
 from gpumon.errors import DriverMismatchError, DriverUnavailableError, GpumonError
-from gpumon.samples import Batch, GpuSample, Sample
 
 if TYPE_CHECKING:
-    import threading
+    from collections.abc import Callable, Sequence
 
+    from gpumon.channels import Channel
     from gpumon.clock import Clock
-    from gpumon.publisher import Outbox
-    from gpumon.readers import GpuReader
+    from gpumon.overview import Overview
+    from gpumon.sampler import Outcome, SampleSource
+    from gpumon.samples import Sample
     from gpumon.settings import Settings
+    from gpumon.signals import Requests
     from gpumon.systemd import Notifier
-    from gpumon.window import Window
+    from gpumon.xid_counts import XidCounts
 
-DRIVER_RETRY_SECONDS = (1.0, 30.0)
 # A process that never read a GPU would meet the same mismatch after its restart: it waits this long, lest it restart
 # every two seconds.
 MISMATCH_PATIENCE_SECONDS = 60.0
+# Opening the driver initialises every GPU; without persistence mode eight of them take half a minute.
+OPENING_FACTOR = 4
 SHORTEST_WAIT_SECONDS = 0.01
-NO_VALUES = "Look for NVRM lines in the kernel log: the driver answers, but no GPU gives any value."
+LONGEST_WAIT_SECONDS = 5.0
+REMEMBER_SECONDS = 30.0  # what an end without a warning can cost
+URGENT_SECONDS = 10.0  # critical Xids that follow each other faster share one publication
+
+READING = "reading GPUs"
+NO_GPU = "Look for NVRM lines in the kernel log: the driver answers, but no GPU does."
+WEDGED = "Look for NVRM lines in the kernel log: a call into the NVIDIA driver does not come back."
+RELEASED = "the driver is released; `gpumon resume` takes it back"
 
 log = logging.getLogger(__name__)
 
 
-class Service:
-    """Runs until `stop` is set.
+class Ending(Enum):
+    """Why the loop ended."""
 
-    A period is handed to the outbox `phase_seconds` after its end. The first samples of all do not wait for that:
-    they go out at once, as a first part of their period, so that a new host is visible within seconds.
-    """
+    STOP = "stop"
+    RELOAD = "reload"
+
+
+class Service:
+    """Runs until it is asked to stop, or to begin anew with other settings."""
 
     def __init__(
         self,
         *,
-        reader: GpuReader,
-        window: Window,
-        outbox: Outbox,
+        source: SampleSource,
+        overview: Overview,
+        channels: Sequence[Channel],
+        xids: XidCounts,
+        remember: Callable[[], None],
+        reload: Callable[[], bool],
         notifier: Notifier,
+        requests: Requests,
         clock: Clock,
-        stop: threading.Event,
         settings: Settings,
-        phase_seconds: float,
     ) -> None:
-        self._reader = reader
-        self._window = window
-        self._outbox = outbox
-        self._notifier = notifier
-        self._clock = clock
-        self._stop = stop
-        self._settings = settings
-        self._phase_seconds = phase_seconds
-        self._started = clock.monotonic_seconds()
-        self._next_sample = self._started
-        self._next_ping = self._started
-        self._retry_driver = self._started
-        self._backoff = Backoff(*DRIVER_RETRY_SECONDS)
-        self._complaint = ""
-        self._has_read = False
-        self._has_published = False
-        self._due: list[tuple[float, Batch]] = []
+        """Make a service.
 
-    def run(self) -> None:
-        """Sample and publish until the stop event is set, then publish what is held.
+        Args:
+            source: Gives readings of the driver.
+            overview: Makes samples of them.
+            channels: Are told every sample.
+            xids: Says when a critical one happened.
+            remember: Saves what the next process needs.
+            reload: Called for SIGHUP; says whether there are new settings to begin anew with.
+            notifier: Talks to systemd.
+            requests: What the signals ask for.
+            clock: Both clocks.
+            settings: Of this process.
+        """
+        self._source = source
+        self._overview = overview
+        self._channels = channels
+        self._xids = xids
+        self._remember = remember
+        self._reload = reload
+        self._notifier = notifier
+        self._requests = requests
+        self._clock = clock
+        self._settings = settings
+        self._started = clock.monotonic_seconds()
+        self._next_ping = self._started
+        self._next_remember = self._started + REMEMBER_SECONDS / 2
+        self._next_stand_in = -math.inf
+        self._next_urgent = -math.inf
+        self._wants_urgent = False
+        self._status = ""
+        self._has_session = False
+        self._has_read = False
+
+    def run(self) -> Ending:
+        """Publish until asked to end, then publish what is held.
 
         Raises:
             DriverMismatchError: systemd must start a new process, which loads the library anew.
-            GpumonError: The outbox does not work any more.
+            GpumonError: A thread that this loop depends on has ended.
         """
-        self._outbox.start()
+        for channel in self._channels:
+            channel.start()
+        self._source.start(self._requests.wake)
+        self._notifier.ready("opening the driver")
+        ending = Ending.STOP
         try:
-            self._step()
-            self._notifier.ready(self._complaint or "reading GPUs")
-            while not self._clock.wait(self._stop, self._pause_seconds()):
+            while not self._requests.is_stopping():
+                self._clock.wait(self._requests.wake, self._pause_seconds())
+                self._requests.wake.clear()
                 self._step()
+                if self._requests.take_reload() and self._reload():
+                    ending = Ending.RELOAD
+                    break
         finally:
-            self._shut_down()
+            self._shut_down(ending)
+        return ending
 
     def _step(self) -> None:
-        if not self._outbox.is_working():
-            raise GpumonError("Report the error above: the publishing thread ended.")
+        self._require_threads()
+        self._wants_urgent |= bool(self._xids.take_critical())
+        for outcome in self._source.outcomes():
+            self._take(outcome)
         now = self._clock.monotonic_seconds()
-        if now >= self._next_sample:
-            self._sample(now)
-            # Samples that a stall swallowed are not caught up on.
-            self._next_sample = max(self._next_sample + self._settings.sample_seconds, now)
-        self._put_off(self._window.finish(self._clock.unix_seconds()))
-        self._publish_due(self._clock.monotonic_seconds())
-        if self._notifier.ping_seconds is not None and now >= self._next_ping:
+        is_wedged = self._is_wedged()
+        if is_wedged and now >= self._next_stand_in:
+            self._say(WEDGED, logging.ERROR)
+            self._tell(self._overview.of_silence(self._clock.unix_seconds(), now))
+            self._next_stand_in = now + self._settings.sample_seconds
+        if self._wants_urgent and now >= self._next_urgent:
+            self._publish_urgently(now)
+        for channel in self._channels:
+            channel.step(self._clock.unix_seconds(), now)
+        if now >= self._next_remember:
+            self._remember()
+            self._next_remember = now + REMEMBER_SECONDS
+        # No sign of life while a call does not come back: systemd starts a new process, which may find the driver well.
+        if self._notifier.ping_seconds is not None and now >= self._next_ping and not is_wedged:
             self._notifier.watchdog()
             self._next_ping = now + self._notifier.ping_seconds
 
-    def _sample(self, now: float) -> None:
-        gpus = self._read(now)
-        self._put_off(self._window.add(Sample(self._clock.unix_seconds(), gpus)))
-        if not self._has_published and (first := self._window.take()):
-            self._outbox.submit(first)
-            self._has_published = True
+    def _require_threads(self) -> None:
+        if not self._source.is_working():
+            raise GpumonError("Report the error above: the sampling thread ended.")
+        for channel in self._channels:
+            if not channel.is_working():
+                raise GpumonError(f"Report the error above: the publishing thread of {channel.name} ended.")
 
-    def _read(self, now: float) -> tuple[GpuSample, ...]:
-        if now < self._retry_driver:
-            return ()
-        try:
-            gpus = self._reader.read()
-        except DriverUnavailableError as error:
-            is_mismatch = isinstance(error, DriverMismatchError)
-            if is_mismatch and (self._has_read or now >= self._started + MISMATCH_PATIENCE_SECONDS):
-                raise
-            self._retry_driver = now + self._backoff.next_seconds()
-            self._say(str(error))
-            return ()
-        self._has_read = True
-        self._backoff.reset()
-        can_be_read = any(value is not None for gpu in gpus for value in gpu.values.values())
-        self._say("" if can_be_read else NO_VALUES)
-        return gpus
-
-    def _say(self, complaint: str) -> None:
-        """Log a change between working and not working, once."""
-        if complaint == self._complaint:
-            return
-        self._complaint = complaint
-        if complaint:
-            log.warning("no GPU can be read, trying again: %s", complaint)
+    def _take(self, outcome: Outcome) -> None:
+        if outcome.error is not None:
+            self._has_session = False
+            self._say(str(outcome.error), logging.WARNING)
+        elif outcome.reading is None:
+            self._has_session = False
+            self._say(RELEASED)
         else:
-            log.info("GPUs can be read again")
-        self._notifier.status(complaint or "reading GPUs")
+            self._has_session = self._has_read = True
+            gpus = outcome.reading.gpus
+            if any(sample.values.get("gpu_up") for sample in gpus):
+                self._say(READING)
+            else:
+                self._say(NO_GPU, logging.WARNING)
+        self._tell(self._overview.of_outcome(outcome))
+        if outcome.error is not None:
+            self._require_patience(outcome.error)
 
-    def _put_off(self, batch: Batch) -> None:
-        if batch:
-            self._due.append((self._clock.monotonic_seconds() + self._phase_seconds, batch))
+    def _require_patience(self, error: DriverUnavailableError) -> None:
+        """Raise a mismatch, unless this process began with one a moment ago."""
+        waited = self._clock.monotonic_seconds() - self._started
+        if isinstance(error, DriverMismatchError) and (self._has_read or waited >= MISMATCH_PATIENCE_SECONDS):
+            raise error
 
-    def _publish_due(self, now: float) -> None:
-        while self._due and self._due[0][0] <= now:
-            self._outbox.submit(self._due.pop(0)[1])
+    def _tell(self, sample: Sample) -> None:
+        for channel in self._channels:
+            channel.add(sample)
+
+    def _is_wedged(self) -> bool:
+        busy = self._source.busy_seconds()
+        limit = self._settings.wedged_seconds * (1 if self._has_session else OPENING_FACTOR)
+        return busy is not None and busy > limit
+
+    def _publish_urgently(self, now: float) -> None:
+        sample = self._overview.of_xids(self._clock.unix_seconds(), now)
+        for channel in self._channels:
+            channel.add(sample)
+            channel.publish_now()
+        self._wants_urgent = False
+        self._next_urgent = now + URGENT_SECONDS
+
+    def _say(self, status: str, level: int = logging.INFO) -> None:
+        """Log a change of how things are, once."""
+        if status != self._status:
+            self._status = status
+            log.log(level, "%s", status)
+            self._notifier.status(status)
 
     def _pause_seconds(self) -> float:
-        now = self._clock.monotonic_seconds()
-        moments = [self._next_sample, *(moment for moment, _ in self._due[:1])]
+        """Return how long nothing but news can be of interest; readings set the event that ends the wait."""
+        unix, now = self._clock.unix_seconds(), self._clock.monotonic_seconds()
+        left = [channel.seconds_left(unix, now) for channel in self._channels]
         if self._notifier.ping_seconds is not None:
-            moments.append(self._next_ping)
-        until_period_ends = self._window.seconds_left(self._clock.unix_seconds())
-        return max(SHORTEST_WAIT_SECONDS, min(min(moments) - now, until_period_ends))
+            left.append(self._next_ping - now)
+        if self._wants_urgent:
+            left.append(self._next_urgent - now)
+        return max(SHORTEST_WAIT_SECONDS, min([*left, LONGEST_WAIT_SECONDS]))
 
-    def _shut_down(self) -> None:
-        self._notifier.stopping()
-        held = [datum for _, batch in self._due for datum in batch]
-        self._outbox.submit([*held, *self._window.take()])
-        self._outbox.stop(self._settings.stop_seconds)
-        self._reader.close()
+    def _shut_down(self, ending: Ending) -> None:
+        if ending is Ending.STOP:
+            self._notifier.stopping()
+        self._source.stop(self._settings.stop_seconds)
+        for channel in self._channels:
+            channel.stop(self._settings.stop_seconds)
+        self._remember()

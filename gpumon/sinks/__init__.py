@@ -21,12 +21,15 @@ class Sink(Protocol):
         """
 
     def calls(self, datums: Sequence[Datum]) -> Iterable[Batch]:
-        """Divide `datums` into as few batches as the sink's limits allow; `publish` takes one of them."""
+        """Divide `datums` into as few batches as the sink's limits allow; `publish` takes one of them.
+
+        Datums that the sink could never take are left out, with a log line.
+        """
 
     def publish(self, batch: Batch) -> None:
         """Deliver one batch, wholly or not at all.
 
         Raises:
-            RefusedError: The sink will never take this batch.
+            RefusedError: The sink will never take this batch as it is; without some of its datums it may.
             DeliveryError: It was not delivered; trying again later is right.
         """

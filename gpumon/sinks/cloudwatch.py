@@ -1,27 +1,39 @@
-"""Publishes to Amazon CloudWatch: one PutMetricData call for the whole host."""
+"""Publishes to Amazon CloudWatch: one PutMetricData call for the whole host.
+
+CloudWatch refuses a whole call for one datum that breaks a rule, so every datum is made to keep the rules, or left out,
+before it is kept for delivery.
+"""
 
 from __future__ import annotations
 
 import logging
+import math
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Protocol
 
+from gpumon.metrics import STANDARD_UNITS
+from gpumon.window import MAX_VALUES_PER_DATUM
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Container, Iterator, Sequence
 
     from mypy_boto3_cloudwatch.type_defs import DimensionTypeDef, MetricDatumTypeDef
 
     from gpumon.identity import InstanceIdentity
-    from gpumon.samples import Batch, Datum
+    from gpumon.samples import Batch, Datum, Gpu
 
-# Limits of PutMetricData (API reference); values per datum are window.py's part.
+# Limits of PutMetricData (API reference).
 MAX_DATUMS_PER_CALL = 1000
 MAX_CALL_BYTES = 950_000  # of 1,000,000 before compression; the rest is for what the estimate below misses
+MAX_VALUE = 2.0**360
+MAX_METRIC_LENGTH = 255
+MAX_DIMENSION_LENGTH = 1024
+LATEST_UNIX_SECONDS = 253_402_300_799  # the year 9999, beyond which datetime has nothing
 
-# The longest of botocore's three wire formats is Query, whose every value and count has a name like
-# "MetricData.member.100.Values.member.100="; names, dimensions, unit and timestamp take the rest.
-_DATUM_BYTES = 1100
-_VALUE_BYTES = 110
+# What a datum takes in JSON, which botocore has chosen of its three formats since 1.42.7; CBOR is shorter. An older one
+# writes Query, where this is too little for a few hundred datums of 60 values: such a call is refused and halved.
+_DATUM_BYTES = 600  # keys, unit, timestamp, instance; name and GPU come on top
+_VALUE_BYTES = 34  # "-1.2345678901234567e+108," and "36000.0,"
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +54,7 @@ class CloudWatchSink:
         region: str,
         find_identity: Callable[[], InstanceIdentity],
         make_client: Callable[[str], MetricDataClient] | None = None,
+        legacy_names: Container[str] = (),
     ) -> None:
         """Make a sink; nothing is asked or loaded before `open`.
 
@@ -50,11 +63,13 @@ class CloudWatchSink:
             region: AWS Region; empty: the one of the identity.
             find_identity: Called until it succeeds once; raises IdentityUnavailableError.
             make_client: Region -> client; None: boto3's.
+            legacy_names: Metrics that go out with the dimensions of AWS's gpumon.py.
         """
         self._namespace = namespace
         self._region = region
         self._find_identity = find_identity
         self._make_client = make_client
+        self._legacy_names = legacy_names
         self._identity: InstanceIdentity | None = None
         self._client: MetricDataClient | None = None
 
@@ -68,11 +83,14 @@ class CloudWatchSink:
         self._ready()
 
     def calls(self, datums: Sequence[Datum]) -> Iterator[Batch]:
-        """Divide `datums` into batches within the limits of one call."""
+        """Divide `datums` into batches within the limits of one call; leave out what CloudWatch could never take."""
         batch: list[Datum] = []
         size = 0
         for datum in datums:
-            more = _DATUM_BYTES + _VALUE_BYTES * len(datum.values)
+            if (fault := _fault(datum)) is not None:
+                log.error("metric %r is left out for one period: %s", datum.metric, fault)
+                continue
+            more = _request_bytes(datum)
             if batch and (len(batch) == MAX_DATUMS_PER_CALL or size + more > MAX_CALL_BYTES):
                 yield tuple(batch)
                 batch, size = [], 0
@@ -91,7 +109,9 @@ class CloudWatchSink:
         from gpumon import aws  # noqa: PLC0415 - boto3 is slow to import and GPUs are sampled meanwhile
 
         identity, client = self._ready()
-        data = [_metric_datum(datum, identity.instance_id) for datum in batch]
+        owners = {(datum.gpu, datum.metric in self._legacy_names) for datum in batch}
+        dimensions = {owner: _dimensions(*owner, identity) for owner in owners}
+        data = [_metric_datum(datum, dimensions[datum.gpu, datum.metric in self._legacy_names]) for datum in batch]
         try:
             client.put_metric_data(Namespace=self._namespace, MetricData=data)
         except aws.AWS_ERRORS as error:
@@ -116,16 +136,54 @@ class CloudWatchSink:
         return self._identity, self._client
 
 
-def _metric_datum(datum: Datum, instance_id: str) -> MetricDatumTypeDef:
-    dimensions: list[DimensionTypeDef] = [{"Name": "InstanceId", "Value": instance_id}]
-    if datum.gpu is not None:
-        dimensions.append({"Name": "GpuIndex", "Value": str(datum.gpu.index)})
-        dimensions.append({"Name": "GpuUuid", "Value": datum.gpu.uuid})
-    return {
+def _request_bytes(datum: Datum) -> int:
+    gpu = datum.gpu
+    names = len(datum.metric) + (len(gpu.uuid) + len(gpu.mig.profile if gpu.mig else "") if gpu else 0)
+    return _DATUM_BYTES + names + _VALUE_BYTES * len(datum.values)
+
+
+def _fault(datum: Datum) -> str | None:
+    """Say why CloudWatch would refuse a call with this datum, or None."""
+    least, most = min(datum.values, default=math.nan), max(datum.values, default=math.nan)
+    faults = {
+        "its name is no 1 to 255 printable ASCII characters": not 0 < len(datum.metric.strip()) <= MAX_METRIC_LENGTH
+        or not (datum.metric.isascii() and datum.metric.isprintable()),
+        "CloudWatch has no such unit": datum.unit not in STANDARD_UNITS,
+        "it has no time": not 0 <= datum.unix_seconds <= LATEST_UNIX_SECONDS,
+        "it has no values, or too many": not 0 < len(datum.values) <= MAX_VALUES_PER_DATUM,
+        "a value is no number, or too large": not (-MAX_VALUE <= least <= most <= MAX_VALUE)
+        or not all(map(math.isfinite, datum.values)),
+        "its counts are not those of its values": len(datum.counts) != len(datum.values)
+        or not 0 < min(datum.counts, default=0) <= max(datum.counts, default=0) <= MAX_VALUE,
+    }
+    return next((words for words, is_so in faults.items() if is_so), None)
+
+
+def _dimensions(gpu: Gpu | None, is_legacy: bool, identity: InstanceIdentity) -> list[DimensionTypeDef]:
+    values = {"InstanceId": identity.instance_id}
+    if gpu is not None and is_legacy:
+        values |= {"ImageId": identity.image_id, "InstanceType": identity.instance_type, "GPUNumber": str(gpu.index)}
+    elif gpu is not None:
+        values |= {"GpuIndex": str(gpu.index), "GpuUuid": gpu.uuid}
+        if gpu.mig is not None:
+            values |= {"GpuInstanceId": str(gpu.mig.gpu_instance_id), "GpuInstanceProfile": gpu.mig.profile}
+    return [{"Name": name, "Value": _dimension_value(value)} for name, value in values.items()]
+
+
+def _dimension_value(text: str) -> str:
+    """Return the nearest text that CloudWatch takes: printable ASCII, not blank, at most 1024 characters."""
+    ascii_text = "".join(letter if letter.isascii() and letter.isprintable() else "?" for letter in text)
+    return ascii_text.strip()[:MAX_DIMENSION_LENGTH] or "unknown"
+
+
+def _metric_datum(datum: Datum, dimensions: list[DimensionTypeDef]) -> MetricDatumTypeDef:
+    data: MetricDatumTypeDef = {
         "MetricName": datum.metric,
         "Dimensions": dimensions,
         "Timestamp": datetime.fromtimestamp(datum.unix_seconds, tz=timezone.utc),
         "Values": datum.values,
-        "Counts": datum.counts,
-        "Unit": datum.unit,  # type: ignore[typeddict-item]  # metrics.py has checked it
+        "Unit": datum.unit,  # type: ignore[typeddict-item]  # one of STANDARD_UNITS
     }
+    if any(count != 1 for count in datum.counts):  # without counts each is 1, and half of the request is spared
+        data["Counts"] = datum.counts
+    return data

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
-from gpumon.errors import GpumonError
-from gpumon.samples import Datum, Gpu, GpuSample
+from gpumon.errors import DriverUnavailableError, GpumonError
+from gpumon.metrics import Metric
+from gpumon.publisher import DeliveryStats
+from gpumon.readers import Due
+from gpumon.sampler import Outcome
+from gpumon.samples import Datum, Gpu, GpuSample, Reading
 
 if TYPE_CHECKING:
     import threading
@@ -22,8 +26,14 @@ def gpu_sample(gpu: Gpu = GPU, **values: float | None) -> GpuSample:
     return GpuSample(gpu, values)
 
 
-def datum(value: float = 1.0, unix_seconds: int = 60, metric: str = "MemoryUsed", gpu: Gpu | None = GPU) -> Datum:
-    return Datum(metric, "Bytes", gpu, unix_seconds, (value,), (1,))
+def metric(name: str, reader: str, scope: Literal["gpu", "host"] = "gpu", unit: str = "Bytes", **more: Any) -> Metric:
+    """Return a row of a table of metrics; what is not given is as plain as can be."""
+    rest = {"tier": "core", "every": "sample", "source": "x", "description": "x", **more}
+    return Metric(name=name, scope=scope, unit=unit, reader=reader, **rest)
+
+
+def datum(value: float = 1.0, unix_seconds: int = 60, name: str = "MemoryUsed", gpu: Gpu | None = GPU) -> Datum:
+    return Datum(name, "Bytes", gpu, unix_seconds, (value,), (1,))
 
 
 class FakeClock:
@@ -64,15 +74,16 @@ class FakeClock:
 
 
 class FakeGpuReader:
-    """Answers with what was set last: samples, or an error to raise."""
+    """Answers with what was set last: a reading, or an error to raise."""
 
-    def __init__(self, answer: tuple[GpuSample, ...] | GpumonError = ()) -> None:
+    def __init__(self, answer: Reading | GpumonError) -> None:
         self.answer = answer
-        self.reads = 0
+        self.asked: list[Due] = []
         self.is_closed = False
 
-    def read(self) -> tuple[GpuSample, ...]:
-        self.reads += 1
+    def read(self, due: Due) -> Reading:
+        self.asked.append(due)
+        self.is_closed = False
         if isinstance(self.answer, GpumonError):
             raise self.answer
         return self.answer
@@ -81,24 +92,81 @@ class FakeGpuReader:
         self.is_closed = True
 
 
+class FakeSource:
+    """A `SampleSource` that gives `answer` (None: the driver is released) unless it hangs."""
+
+    def __init__(self, clock: FakeClock, sample_seconds: float = 1.0) -> None:
+        self.clock = clock
+        self.sample_seconds = sample_seconds
+        self.answer: Reading | DriverUnavailableError | None = Reading(())
+        self.due = Due.SAMPLE
+        self.hangs_since: float | None = None
+        self.works = True
+        self.given = 0
+        self.stopped_after: float | None = None
+        self._outcomes: list[Outcome] = []
+        self._wake: threading.Event | None = None
+
+    def start(self, wake: threading.Event) -> None:
+        self._wake = wake
+        self.clock.at(0, self._tick)
+
+    def hang(self) -> None:
+        self.hangs_since = self.clock.now
+
+    def return_from_hanging(self) -> None:
+        self.hangs_since = None
+
+    def outcomes(self) -> list[Outcome]:
+        found, self._outcomes = self._outcomes, []
+        return found
+
+    def busy_seconds(self) -> float | None:
+        return None if self.hangs_since is None else self.clock.now - self.hangs_since
+
+    def is_working(self) -> bool:
+        return self.works
+
+    def stop(self, seconds: float) -> bool:
+        self.stopped_after = seconds
+        return self.hangs_since is None
+
+    def _tick(self) -> None:
+        assert self._wake is not None
+        if self.hangs_since is None:
+            self.given += 1
+            error = self.answer if isinstance(self.answer, DriverUnavailableError) else None
+            reading = self.answer if isinstance(self.answer, Reading) else None
+            self._outcomes.append(Outcome(self.clock.wall, self.clock.now, 0.01, self.due, reading, error))
+            self._wake.set()
+        self.clock.at(self.sample_seconds, self._tick)
+
+
 @dataclass
 class RecordingOutbox:
     """Remembers what was submitted, and when (monotonic seconds)."""
 
     clock: FakeClock
     submissions: list[tuple[float, Batch]] = field(default_factory=list)
+    urgent: list[float] = field(default_factory=list)
     stopped_after: float | None = None
     works: bool = True
+    figures: DeliveryStats = field(default_factory=DeliveryStats)
 
     def start(self) -> None:
         pass
 
-    def submit(self, datums: Sequence[Datum]) -> None:
+    def submit(self, datums: Sequence[Datum], *, urgent: bool = False) -> None:
         if datums:
             self.submissions.append((self.clock.now, tuple(datums)))
+        if urgent:
+            self.urgent.append(self.clock.now)
 
     def is_working(self) -> bool:
         return self.works
+
+    def stats(self) -> DeliveryStats:
+        return self.figures
 
     def stop(self, seconds: float) -> None:
         self.stopped_after = seconds

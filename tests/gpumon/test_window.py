@@ -7,16 +7,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpumon.counters import CounterDeltas
 from gpumon.metrics import Metric
-from gpumon.samples import Datum, Sample
+from gpumon.samples import Datum, Gpu, GpuSample, MigInstance, Sample
 from gpumon.window import MAX_VALUES_PER_DATUM, Window, fold
-from tests.gpumon.fakes import GPU, OTHER_GPU, gpu_sample
+from tests.gpumon.fakes import GPU, OTHER_GPU, gpu_sample, metric
 
-USED = Metric("MemoryUsed", "gpu", "Bytes", "used_bytes", "x", minimum=0, maximum=1000)
-HOST = Metric("GpuCount", "host", "Count", "gpu_count", "x")
+USED = metric("MemoryUsed", "used_bytes", minimum=0, maximum=1000)
+HOST = metric("GpuCount", "gpu_count", "host", "Count")
+ENERGY = metric("EnergyConsumed", "energy_millijoules", unit="None", kind="counter", scale=0.001)
+UTILIZATION = metric("GpuUtilization", "utilization_percent", unit="Percent")
+MIG = Gpu(GPU.uuid, GPU.index, GPU.name, mig=MigInstance(7, "1g.5gb", "MIG-cccc"))
 
 finite = st.floats(allow_nan=False, allow_infinity=False, min_value=-1e15, max_value=1e15)
 counters = st.dictionaries(finite, st.integers(1, 5), min_size=1, max_size=700)
+
+
+def window_of(*metrics: Metric) -> Window:
+    return Window(metrics, 60, CounterDeltas())
 
 
 def sample(at: float, *values: float | None) -> Sample:
@@ -58,7 +66,7 @@ def test_fold_merges_only_neighbours_beyond_the_limit() -> None:
 
 @given(st.lists(st.tuples(st.floats(0, 600), st.integers(0, 1000)), max_size=300))
 def test_no_sample_is_lost_or_counted_twice_whatever_the_clock_does(moments: list[tuple[float, int]]) -> None:
-    window = Window([USED], 60)
+    window = window_of(USED)
     datums: list[Datum] = []
     for at, value in moments:
         datums += window.add(sample(at, value))
@@ -72,7 +80,7 @@ def test_no_sample_is_lost_or_counted_twice_whatever_the_clock_does(moments: lis
 
 
 def test_a_period_is_finished_by_the_first_sample_of_the_next_and_dated_with_its_start() -> None:
-    window = Window([USED], 60)
+    window = window_of(USED)
     assert window.add(sample(119.0, 5)) == ()
     assert window.add(sample(119.9, 5)) == ()
 
@@ -84,7 +92,7 @@ def test_a_period_is_finished_by_the_first_sample_of_the_next_and_dated_with_its
 
 
 def test_finish_needs_no_sample() -> None:
-    window = Window([USED], 60)
+    window = window_of(USED)
     window.add(sample(61, 5))
 
     assert window.finish(119.9) == ()
@@ -92,7 +100,7 @@ def test_finish_needs_no_sample() -> None:
 
 
 def test_an_unreadable_value_is_absent_and_zero_is_zero() -> None:
-    window = Window([USED], 60)
+    window = window_of(USED)
     window.add(sample(60, None, 0))
 
     assert [(datum.gpu, datum.values) for datum in window.take()] == [(OTHER_GPU, (0.0,))]
@@ -100,7 +108,7 @@ def test_an_unreadable_value_is_absent_and_zero_is_zero() -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -1, 1001])
 def test_what_cannot_be_a_measurement_is_left_out_and_logged(value: float, caplog: pytest.LogCaptureFixture) -> None:
-    window = Window([USED], 60)
+    window = window_of(USED)
     window.add(sample(60, value))
 
     assert window.take() == ()
@@ -108,11 +116,59 @@ def test_what_cannot_be_a_measurement_is_left_out_and_logged(value: float, caplo
 
 
 def test_a_host_value_has_no_gpu() -> None:
-    window = Window([USED, HOST], 60)
+    window = window_of(USED, HOST)
     window.add(Sample(60, (), {"gpu_count": 8}))
 
     assert window.take() == (Datum("GpuCount", "Count", None, 60, (8.0,), (1,)),)
 
 
 def test_seconds_left_reaches_to_the_end_of_the_period() -> None:
-    assert Window([USED], 60).seconds_left(119.75) == 0.25
+    assert window_of(USED).seconds_left(119.75) == 0.25
+
+
+def test_a_counter_becomes_the_delta_of_the_period_in_cloudwatchs_unit() -> None:
+    window = window_of(ENERGY)
+    for at, millijoules in ((60, 5000), (119, 65_000), (179, 185_000)):
+        window.add(Sample(at, (gpu_sample(energy_millijoules=millijoules),), monotonic_seconds=at))
+
+    assert [(datum.unix_seconds, datum.values) for datum in window.take()] == [(120, (120.0,))]
+
+
+def test_the_first_reading_of_a_drivers_counter_is_no_datapoint() -> None:
+    window = window_of(ENERGY)
+    window.add(Sample(60, (gpu_sample(energy_millijoules=5000),)))
+
+    assert window.take() == ()
+
+
+def test_a_burst_counts_every_value_of_it() -> None:
+    window = window_of(UTILIZATION)
+    window.add(Sample(60, (GpuSample(GPU, {}, {"utilization_percent": (0.0, 100.0, 100.0)}),)))
+
+    assert [(datum.values, datum.counts) for datum in window.take()] == [((0.0, 100.0), (1, 2))]
+
+
+def test_a_value_is_published_under_its_legacy_name_too() -> None:
+    window = window_of(USED, metric("Memory Usage", "used_bytes", tier="legacy"))
+    window.add(sample(60, 5))
+
+    assert [(datum.metric, datum.values) for datum in window.take()] == [
+        ("MemoryUsed", (5.0,)),
+        ("Memory Usage", (5.0,)),
+    ]
+
+
+@pytest.mark.parametrize(("tier", "expected"), [("core", [GPU]), ("extended", [GPU, MIG])])
+def test_mig_instances_are_published_with_the_extended_tier_only(tier: str, expected: list[Gpu]) -> None:
+    window = window_of(USED, metric("MemoryTotal", "total_bytes", tier=tier))
+    window.add(Sample(60, (gpu_sample(GPU, used_bytes=5), gpu_sample(MIG, used_bytes=2))))
+
+    assert [datum.gpu for datum in window.take()] == expected
+
+
+def test_counters_of_a_mig_instance_are_not_mixed_up_with_those_of_its_gpu() -> None:
+    window = window_of(ENERGY, metric("MemoryTotal", "total_bytes", tier="extended"))
+    for at, whole, part in ((60, 1000, 10), (61, 3000, 20)):
+        window.add(Sample(at, (gpu_sample(GPU, energy_millijoules=whole), gpu_sample(MIG, energy_millijoules=part))))
+
+    assert {datum.gpu: datum.values for datum in window.take()} == {GPU: (2.0,), MIG: (0.01,)}
