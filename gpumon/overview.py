@@ -52,6 +52,7 @@ class Overview:
         self._on_bus_count: int | None = None
         self._stats: Mapping[str, DeliveryStats] = {}
         self._is_first = True
+        self._has_told_xids = False
 
     def of_outcome(self, outcome: Outcome) -> Sample:
         """Return the sample of a reading, of a driver that does not answer, or of one that is released."""
@@ -62,8 +63,10 @@ class Overview:
             return self._sample(outcome.unix_seconds, outcome.monotonic_seconds, (), None, is_slow=True)
         gpus = self._inventory.see(outcome.reading.gpus)
         is_slow = self._is_first or Due.SLOW in outcome.due
-        if is_slow:
+        if is_slow or self._has_told_xids:
             gpus = tuple(self._with_xids(sample) for sample in gpus)
+            self._has_told_xids = False
+        if is_slow:
             self._xids.know({sample.gpu.pci_bus_id: sample.gpu.uuid for sample in gpus})
         return self._sample(
             outcome.unix_seconds, outcome.monotonic_seconds, gpus, replace(outcome.reading, gpus=gpus), is_slow=is_slow
@@ -77,6 +80,7 @@ class Overview:
     def of_xids(self, unix_seconds: float, monotonic_seconds: float) -> Sample:
         """Return a sample with nothing but the Xids, for those that cannot wait."""
         gpus = tuple(GpuSample(gpu, self._xid_values(gpu.uuid)) for gpu in self._inventory.gpus)
+        self._has_told_xids = True  # what follows from them shows with the next reading
         return Sample(unix_seconds, gpus, {}, monotonic_seconds)
 
     def _sample(

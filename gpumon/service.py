@@ -182,8 +182,11 @@ class Service:
 
     def _is_wedged(self) -> bool:
         busy = self._source.busy_seconds()
-        limit = self._settings.wedged_seconds * (1 if self._has_session else OPENING_FACTOR)
-        return busy is not None and busy > limit
+        return busy is not None and busy >= self._patience_seconds()
+
+    def _patience_seconds(self) -> float:
+        """Return how long one reading may take."""
+        return self._settings.wedged_seconds * (1 if self._has_session else OPENING_FACTOR)
 
     def _publish_urgently(self, now: float) -> None:
         sample = self._overview.of_xids(self._clock.unix_seconds(), now)
@@ -204,6 +207,9 @@ class Service:
         """Return how long nothing but news can be of interest; readings set the event that ends the wait."""
         unix, now = self._clock.unix_seconds(), self._clock.monotonic_seconds()
         left = [channel.seconds_left(unix, now) for channel in self._channels]
+        busy = self._source.busy_seconds()
+        if busy is not None:
+            left.append(max(self._patience_seconds() - busy, self._next_stand_in - now))
         if self._notifier.ping_seconds is not None:
             left.append(self._next_ping - now)
         if self._wants_urgent:

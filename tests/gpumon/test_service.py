@@ -270,7 +270,7 @@ def test_a_call_that_does_not_come_back_is_reported_and_the_watchdog_is_not_fed_
 
     pings = [moment - house.begin for moment, what in house.notifier.sent if what == "watchdog"]
     assert max(pings) == 35.0
-    assert (40.0, WEDGED) in house.said()
+    assert (39.5, WEDGED) in house.said()
     assert [values for _, period, values in _series(house, "DriverUp") if period >= 60] == [(0.0,)] * 3
     assert [values for _, period, values in _series(house, "GpuUp") if period >= 60] == [(0.0,)] * 3
     assert samples_of(house.datums("MemoryUsed")) == 10
@@ -282,7 +282,7 @@ def test_a_call_that_comes_back_after_all_ends_the_alarm() -> None:
     house.clock.at(99.5, house.source.return_from_hanging)
     house.run(200)
 
-    assert house.said()[2:-1] == [(40.0, WEDGED), (100.0, "reading GPUs")]
+    assert house.said()[2:-1] == [(39.5, WEDGED), (100.0, "reading GPUs")]
     assert max(moment - house.begin for moment, what in house.notifier.sent if what == "watchdog") >= 195
 
 
@@ -303,7 +303,7 @@ def test_a_critical_xid_is_published_at_once_and_a_burst_of_them_once() -> None:
     house.run(90)
 
     critical = [(moment, values) for moment, _, values in _series(house, "XidCritical") if values != (0.0,)]
-    assert critical == [(65.25, (1.0,)), (75.25, (2.0,))]
+    assert [(moment, max(values)) for moment, values in critical] == [(65.25, 1.0), (75.25, 2.0)]
     assert [moment - house.begin for moment in house.outbox.urgent] == [65.25, 75.25]
     assert samples_of(house.datums("MemoryUsed")) == house.source.given
 

@@ -104,7 +104,9 @@ def driver_error(error: Any) -> DriverUnavailableError:
         return DriverUnavailableError(
             "Install the NVIDIA driver's libnvidia-ml.so.1, or ignore this on a host without a GPU."
         )
-    return DriverUnavailableError(f"Load the NVIDIA driver, or ignore this on a host without a GPU: NVML says {error}.")
+    return DriverUnavailableError(
+        f"Load the NVIDIA driver, or ignore this on a host without a GPU: NVML says {str(error).rstrip('.')}."
+    )
 
 
 def nvml_error(code: int) -> Any:

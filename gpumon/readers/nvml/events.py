@@ -265,4 +265,6 @@ def _pointer(handle: Any) -> int | None:
 
 
 def _unavailable(error: pynvml.NVMLError) -> DriverUnavailableError:
-    return DriverUnavailableError(f"Look at the kernel log's NVRM lines for Xids meanwhile: NVML says {error}.")
+    return DriverUnavailableError(
+        f"Look at the kernel log's NVRM lines for Xids meanwhile: NVML says {str(error).rstrip('.')}."
+    )
