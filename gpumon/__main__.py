@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _EPILOG = """exit codes: 0 done (check: healthy); 1 an error (check: degraded); 2 wrong usage or settings (check:
 broken); 3 no NVIDIA driver answers; 4 the driver's library must be loaded anew (systemd restarts run)"""
-log = logging.getLogger(__name__)
+log = logging.getLogger("gpumon.main")  # __name__ is "__main__" under `python -m gpumon`, whose messages nobody sees
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -37,8 +37,8 @@ class Channel:
         """Begin to deliver."""
         self._outbox.start()
 
-    def add(self, sample: Sample) -> None:
-        """Take in a sample.
+    def add(self, sample: Sample) -> bool:
+        """Take in a sample; say whether something was handed over.
 
         The first sample of all does not wait for the end of its period: it goes out at once, as a first part of it, so
         that a new host is visible within seconds.
@@ -47,6 +47,8 @@ class Channel:
         if not self._has_published and (first := self._window.take()):
             self._outbox.submit(first)
             self._has_published = True
+            return True
+        return False
 
     def publish_now(self) -> None:
         """Hand over what the present period has so far, without any delay; the rest of it follows at its end."""
@@ -54,11 +56,14 @@ class Channel:
         if batch:
             self._outbox.submit(batch, urgent=True)
 
-    def step(self, unix_seconds: float, monotonic_seconds: float) -> None:
-        """Hand over every finished period whose time has come."""
+    def step(self, unix_seconds: float, monotonic_seconds: float) -> bool:
+        """Hand over every finished period whose time has come; say whether there was one."""
         self._put_off(self._window.finish(unix_seconds), monotonic_seconds)
+        has_submitted = False
         while self._due and self._due[0][0] <= monotonic_seconds:
             self._outbox.submit(self._due.pop(0)[1])
+            has_submitted = True
+        return has_submitted
 
     def seconds_left(self, unix_seconds: float, monotonic_seconds: float) -> float:
         """Return how long `step` has nothing to do."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 DEFAULT_DIRECTORY = Path("/run/gpumon")
 TIMEOUT_SECONDS = 15.0
+RESTART_SECONDS = 8.0  # a driver that was replaced ends the service, and systemd starts it again after RestartSec=
 DRIVER_NOT_BACK = 3  # exit code, as DriverUnavailableError's
 _POLL_SECONDS = 0.1
 _FLAG = "released"
@@ -160,7 +161,14 @@ def resume(
         GpumonError: This user may not ask, or there is no service.
     """
     _remove_flag(directory)
-    status = _wait_for(lambda status: status.state == "held", directory, clock, is_alive, timeout_seconds)
+    status = _wait_for(
+        lambda status: status.state == "held",
+        directory,
+        clock,
+        is_alive,
+        timeout_seconds,
+        restart_seconds=RESTART_SECONDS,
+    )
     if status is None:
         raise GpumonError("Start gpumon.service: it may use the driver again, but it is not running.")
     if status.state != "held":
@@ -202,15 +210,22 @@ def _wait_for(
     clock: Clock,
     is_alive: Callable[[int], bool],
     timeout_seconds: float,
+    *,
+    restart_seconds: float = 0.0,
 ) -> ServiceStatus | None:
-    """Return the status once it `is_done`, else the one at the end of the time; None if no service runs."""
+    """Return the status once it `is_done`, else the one at the end of the time.
+
+    None: no service runs, and none began to within `restart_seconds`.
+    """
     never = threading.Event()
-    end = clock.monotonic_seconds() + timeout_seconds
+    begin = clock.monotonic_seconds()
     while True:
         status = read_status(directory)
+        waited = clock.monotonic_seconds() - begin
         if status is None or not is_alive(status.pid):
-            return None
-        if is_done(status) or clock.monotonic_seconds() >= end:
+            if waited >= restart_seconds:
+                return None
+        elif is_done(status) or waited >= timeout_seconds:
             return status
         clock.wait(never, _POLL_SECONDS)
 

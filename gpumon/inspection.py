@@ -51,7 +51,7 @@ def once(settings: Settings, columns: int, *, as_json: bool) -> str:
         reader.close()
     reading = replace(reading, gpus=inventory.see(reading.gpus))
     states = Latest().merge(reading.gpus)
-    host = gpu_rollups(states, inventory.expected_count(pci.expected_gpus()), driver_is_up=True)
+    host = gpu_rollups(states, inventory.expected_count(pci.expected_gpus()), load_xids(), driver_is_up=True)
     metrics = [metric for metric in load_metrics() if metric.tier != "legacy"]
     return table.as_json(reading, metrics, host) if as_json else table.as_table(reading, metrics, host, columns)
 
@@ -82,7 +82,7 @@ def configuration(loaded: LoadedSettings) -> str:
     tiers = settings.cloudwatch_tiers if settings.cloudwatch else ()
     gpu_count = _expected_count(_inventory(settings))
     if not gpu_count and not _is_released(settings):
-        gpu_count = _count_by_driver()
+        gpu_count = _count_by_driver() or gpu_count
     bill = costs.as_text(load_metrics(), tiers, gpu_count, settings.publish_seconds, costs.load_prices())
     return f"{loaded.as_toml()}\n{costs.as_comments(bill)}"
 
@@ -138,10 +138,7 @@ def _critical_xids(reader: NvmlReader, settings: Settings) -> dict[str, int]:
         kernel_log.seed()
         kernel_log.close()
     xids.know({sample.gpu.pci_bus_id: sample.gpu.uuid for sample in gpus})
-    return {
-        key: sum(count for code, count in counts.items() if table_of_xids[code].critical)
-        for key, counts in xids.totals().items()
-    }
+    return {key: table_of_xids.critical_count(counts) for key, counts in xids.totals().items()}
 
 
 def _count_by_driver() -> int | None:

@@ -101,10 +101,12 @@ class Overview:
         states = self._latest.merge(gpus, self._xids.totals())
         if reading is not None:
             expected_count = self._inventory.expected_count(self._on_bus_count)
-            host.update(gpu_rollups(states, expected_count, driver_is_up=driver_is_up))
+            host.update(gpu_rollups(states, expected_count, self._xids.table, driver_is_up=driver_is_up))
             host["collect_seconds"] = self._own.collect_seconds
         elif is_slow:
-            host.update(dict.fromkeys(gpu_rollups((), 0, driver_is_up=False)))  # released: nothing can be known
+            host.update(
+                dict.fromkeys(gpu_rollups((), 0, self._xids.table, driver_is_up=False))
+            )  # released: nothing can be known
         version = (reading.driver_version or "") if reading is not None else ""
         self._latest.publish(unix_seconds, states, host, version, self._stats)
         self._is_first = False
@@ -121,4 +123,5 @@ class Overview:
             "xid_error_count": float(found.errors_since_start),
             "xid_critical_count": float(found.critical_since_start),
             "xid_last_code": float(found.last_xid or 0),
+            "xid_last_unix_seconds": found.last_unix_seconds,
         }

@@ -29,7 +29,6 @@ MISMATCH_PATIENCE_SECONDS = 60.0
 OPENING_FACTOR = 4
 SHORTEST_WAIT_SECONDS = 0.01
 LONGEST_WAIT_SECONDS = 5.0
-REMEMBER_SECONDS = 30.0  # what an end without a warning can cost
 URGENT_SECONDS = 10.0  # critical Xids that follow each other faster share one publication
 
 READING = "reading GPUs"
@@ -71,7 +70,7 @@ class Service:
             overview: Makes samples of them.
             channels: Are told every sample.
             xids: Says when a critical one happened.
-            remember: Saves what the next process needs.
+            remember: Saves what the next process needs; called whenever something was handed over.
             reload: Called for SIGHUP; says whether there are new settings to begin anew with.
             notifier: Talks to systemd.
             requests: What the signals ask for.
@@ -90,10 +89,10 @@ class Service:
         self._settings = settings
         self._started = clock.monotonic_seconds()
         self._next_ping = self._started
-        self._next_remember = self._started + REMEMBER_SECONDS / 2
         self._next_stand_in = -math.inf
         self._next_urgent = -math.inf
         self._wants_urgent = False
+        self._has_submitted = False
         self._status = ""
         self._has_session = False
         self._has_read = False
@@ -136,10 +135,11 @@ class Service:
         if self._wants_urgent and now >= self._next_urgent:
             self._publish_urgently(now)
         for channel in self._channels:
-            channel.step(self._clock.unix_seconds(), now)
-        if now >= self._next_remember:
+            self._has_submitted |= channel.step(self._clock.unix_seconds(), now)
+        # At once, and at no other time: an end without a warning then neither repeats nor skips what a counter gained.
+        if self._has_submitted:
             self._remember()
-            self._next_remember = now + REMEMBER_SECONDS
+            self._has_submitted = False
         # No sign of life while a call does not come back: systemd starts a new process, which may find the driver well.
         if self._notifier.ping_seconds is not None and now >= self._next_ping and not is_wedged:
             self._notifier.watchdog()
@@ -178,7 +178,7 @@ class Service:
 
     def _tell(self, sample: Sample) -> None:
         for channel in self._channels:
-            channel.add(sample)
+            self._has_submitted |= channel.add(sample)
 
     def _is_wedged(self) -> bool:
         busy = self._source.busy_seconds()
@@ -193,6 +193,7 @@ class Service:
         for channel in self._channels:
             channel.add(sample)
             channel.publish_now()
+        self._has_submitted = True
         self._wants_urgent = False
         self._next_urgent = now + URGENT_SECONDS
 

@@ -60,11 +60,11 @@ class Settings:
     xid_table: str
 
     def aws_environment(self) -> dict[str, str]:
-        """Return environment variables that make boto3 ask the same metadata service as gpumon does.
+        """Return environment variables that make boto3 ask the same metadata service as gpumon does, in version 2 only.
 
         boto3 reads them when a session is made, so they must be set before the first one.
         """
-        return {METADATA_VARIABLE: self.metadata_endpoint}
+        return {METADATA_VARIABLE: self.metadata_endpoint, "AWS_EC2_METADATA_V1_DISABLED": "true"}
 
 
 @dataclass(frozen=True)

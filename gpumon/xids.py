@@ -68,6 +68,10 @@ class XidTable:
             return XidInfo(code, "More different codes than gpumon tells apart", "unknown")
         return XidInfo(code, "Unknown error", "unknown")
 
+    def critical_count(self, counts: Mapping[int, int]) -> int:
+        """Return how many of the counted Xids (code -> number) are critical."""
+        return sum(count for code, count in counts.items() if self[code].critical)
+
     def __iter__(self) -> Iterator[XidInfo]:
         """Yield every listed code, ascending."""
         return (self._listed[code] for code in sorted(self._listed))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gpumon import control
-from gpumon.control import DRIVER_NOT_BACK, ReleaseFlag, read_status, release, resume
+from gpumon.control import DRIVER_NOT_BACK, RESTART_SECONDS, ReleaseFlag, read_status, release, resume
 from gpumon.errors import GpumonError
 from tests.gpumon.fakes import FakeClock
 
@@ -139,9 +139,19 @@ def test_an_old_report_of_a_process_that_is_gone_counts_for_nothing(tmp_path: Pa
     ReleaseFlag(tmp_path, clock, PID).report("held")
 
     assert "not running" in release(tmp_path, clock, dead).message
+    assert clock.waits == 0
     with pytest.raises(GpumonError, match=r"Start gpumon\.service"):
         resume(tmp_path, clock, dead)
-    assert clock.waits == 0
+    assert clock.waits <= RESTART_SECONDS / 0.1 + 1
+
+
+def test_a_resume_waits_out_the_restart_after_the_driver_was_replaced(tmp_path: Path, clock: FakeClock) -> None:
+    old = ReleaseFlag(tmp_path, clock, PID)
+    old.report("released")
+    clock.at(0.5, old.withdraw)
+    clock.at(3.0, lambda: ReleaseFlag(tmp_path, clock, PID).report("held"))
+
+    assert resume(tmp_path, clock, alive).exit_code == 0
 
 
 def test_the_flag_outlives_the_service(tmp_path: Path, clock: FakeClock) -> None:

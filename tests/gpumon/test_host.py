@@ -6,6 +6,7 @@ from gpumon.host import gpu_rollups
 from gpumon.latest import GpuState
 from gpumon.metrics import load_metrics
 from gpumon.samples import Gpu, MigInstance
+from gpumon.xids import load_xids
 from tests.gpumon.fakes import GPU, OTHER_GPU
 
 if TYPE_CHECKING:
@@ -14,11 +15,12 @@ if TYPE_CHECKING:
 BUSY = {"gpu_up": 1.0, "gpu_utilization_now_percent": 80.0, "memory_utilization_percent": 90.0, "power_watts": 60.0}
 IDLE = {"gpu_up": 1.0, "gpu_utilization_now_percent": 0.0, "memory_utilization_percent": 10.0, "power_watts": 10.0}
 LOST = {"gpu_up": 0.0}
+XIDS = load_xids()
 
 
 def rollups(*values: Mapping[str, float], expected: int | None = None, is_up: bool = True) -> dict[str, float | None]:
     gpus = [GpuState(Gpu(f"GPU-{index}", index, "x"), found) for index, found in enumerate(values)]
-    return gpu_rollups(gpus, len(values) if expected is None else expected, driver_is_up=is_up)
+    return gpu_rollups(gpus, len(values) if expected is None else expected, XIDS, driver_is_up=is_up)
 
 
 def test_sums_and_means_of_a_healthy_host() -> None:
@@ -88,4 +90,11 @@ def test_mig_instances_are_no_gpus() -> None:
     part = Gpu(GPU.uuid, GPU.index, GPU.name, mig=MigInstance(1, "1g.5gb", "MIG-a"))
     states = [GpuState(GPU, BUSY), GpuState(part, BUSY), GpuState(OTHER_GPU, IDLE)]
 
-    assert gpu_rollups(states, 2, driver_is_up=True)["gpu_count"] == 2
+    assert gpu_rollups(states, 2, XIDS, driver_is_up=True)["gpu_count"] == 2
+
+
+def test_a_critical_xid_from_before_gpumons_start_counts_where_the_driver_does_not_say_what_it_wants() -> None:
+    old = [GpuState(GPU, BUSY, xids={79: 1}), GpuState(OTHER_GPU, BUSY | {"recovery_action": 0.0}, xids={79: 1})]
+
+    assert gpu_rollups(old, 2, XIDS, driver_is_up=True)["gpu_unhealthy_count"] == 1
+    assert gpu_rollups([GpuState(GPU, BUSY, xids={13: 5})], 1, XIDS, driver_is_up=True)["gpu_unhealthy_count"] == 0

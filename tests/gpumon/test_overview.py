@@ -123,7 +123,12 @@ def test_xids_are_told_by_gpu_and_can_be_told_alone() -> None:
 
     sample = house.overview.of_xids(1e9, 101)
 
-    assert sample.gpus[0].values == {"xid_error_count": 1.0, "xid_critical_count": 1.0, "xid_last_code": 79.0}
+    assert sample.gpus[0].values == {
+        "xid_error_count": 1.0,
+        "xid_critical_count": 1.0,
+        "xid_last_code": 79.0,
+        "xid_last_unix_seconds": 1e9,
+    }
     assert sample.gpus[1].values["xid_error_count"] == 0.0
     house.take(BOTH)  # no slow one, and yet it shows at once what follows from them
     assert house.latest.snapshot().gpus[0].xids == {79: 1}

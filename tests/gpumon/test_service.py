@@ -319,8 +319,8 @@ def test_a_released_driver_is_no_failure_and_claims_nothing() -> None:
     assert [values for _, period, values in _series(house, "Heartbeat") if period == 180] == [(1.0,)]
 
 
-def test_what_the_next_process_needs_is_saved_now_and_then_and_at_the_end() -> None:
-    assert House().run(100).remembered == [15.0, 45.0, 75.0, 100.0]
+def test_what_the_next_process_needs_is_saved_with_every_hand_over_and_at_the_end() -> None:
+    assert House().run(100).remembered == [0.0, 41.75, 100.0]
 
 
 def test_new_settings_end_the_loop_and_bad_ones_do_not() -> None:

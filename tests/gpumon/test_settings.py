@@ -94,7 +94,10 @@ def test_the_environment_gives_flags_lists_and_numbers() -> None:
 def test_boto3_is_told_of_the_metadata_endpoint() -> None:
     settings = load_settings({"GPUMON_METADATA_ENDPOINT": "http://198.51.100.1"}).settings
 
-    assert settings.aws_environment() == {"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://198.51.100.1"}
+    assert settings.aws_environment() == {
+        "AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://198.51.100.1",
+        "AWS_EC2_METADATA_V1_DISABLED": "true",
+    }
 
 
 @pytest.mark.parametrize(
