@@ -21,12 +21,14 @@ class Endpoint:
         requests: Headers and body of every request.
         answers: Status and body of the next answers; afterwards it is 200 and an empty JSON document.
         silent: While set, no answer comes.
+        delay_seconds: How long an answer takes.
     """
 
     url: str = ""
     requests: list[tuple[Mapping[str, str], bytes]] = field(default_factory=list)
     answers: list[tuple[int, bytes]] = field(default_factory=list)
     silent: bool = False
+    delay_seconds: float = 0.0
     end: threading.Event = field(default_factory=threading.Event)
 
 
@@ -44,6 +46,7 @@ def cloudwatch_endpoint() -> Iterator[Endpoint]:
             if endpoint.silent:
                 endpoint.end.wait(30)
                 return
+            endpoint.end.wait(endpoint.delay_seconds)
             status, answer = endpoint.answers.pop(0) if endpoint.answers else (200, b"{}")
             self.send_response(status)
             self.send_header("Content-Type", "application/x-amz-json-1.0")

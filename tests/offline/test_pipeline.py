@@ -16,7 +16,7 @@ import pytest
 
 from tests.offline.conftest import REPOSITORY, Cloud, parse, run_invoke, wait_until
 
-READER = "/opt/gpumon/lib/python3*/site-packages/gpumon/readers/nvml.py"
+READER = "/opt/gpumon/lib/python3*/site-packages/gpumon/readers/nvml/sample_calls.py"
 
 
 @pytest.fixture(scope="module")
@@ -99,9 +99,9 @@ def test_gpumon_disabled_fails_and_names_the_missing_datapoints(cloud: Cloud, ca
 
 def test_bus_utilization_published_as_memory_fails(cloud: Cloud, candidate: dict[str, Any]) -> None:
     patch = (
-        "printf '\\n_real = _memory_v2\\ndef _bus(handle):\\n"
-        '    return {**_real(handle), "memory_used_bytes": pynvml.nvmlDeviceGetUtilizationRates(handle).memory}\\n'
-        "PROBES = (Probe(PROBES[0].values, (_bus,)), *PROBES[1:])\\n'"
+        "printf '\\n_real = _memory_v2\\ndef _bus(handle, values):\\n    _real(handle, values)\\n"
+        '    values["memory_used_bytes"] = pynvml.nvmlDeviceGetUtilizationRates(handle).memory\\n'
+        "SAMPLE_PROBES = (Probe(MEMORY.values, (_bus,)), *SAMPLE_PROBES[1:])\\n'"
         f" | sudo tee -a {READER} >/dev/null && sudo systemctl restart gpumon.service"
     )
     image_id = changed_image(cloud, candidate["ami_id"], "bus-as-memory", patch)
