@@ -116,9 +116,11 @@ class Assembly:
             if self._kernel_log is not None:
                 self._kernel_log.close()
                 self._kernel_log_position = self._kernel_log.position
-            if sampler.stop(0):
+            if self._requests.is_stopping():
+                pass  # the end of the process ends the session, and need not wait for whoever is in a call
+            elif sampler.stop(0):
                 reader.close()
-            elif not self._requests.is_stopping():
+            else:
                 raise GpumonError("Wait for systemd to start gpumon anew: a call into the driver does not come back.")
 
     def close(self) -> None:

@@ -113,7 +113,7 @@ def load_metrics(path: Path = METRICS_FILE) -> tuple[Metric, ...]:
     """
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: no TOML, or not even text
         raise SettingsError(f"Repair the table of metrics {path}: {error}.") from error
     metrics = tuple(_metric(name, table) for name, table in tables.items())
     _require_distinct(metrics)

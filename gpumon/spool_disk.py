@@ -141,6 +141,7 @@ class DiskSpool:
         with self._lock:
             if self._file is not None:
                 file, self._file = self._file, None
+                self._next_try = self._clock.monotonic_seconds()  # it did not fail: there is nothing to wait for
                 with contextlib.suppress(*_DISK_ERRORS):  # what was committed stays
                     file.close()
 

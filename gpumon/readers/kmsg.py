@@ -48,7 +48,8 @@ if TYPE_CHECKING:
 
 KMSG = Path("/dev/kmsg")
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-POLL_SECONDS = 1.0  # how soon `stop` is noticed
+POLL_SECONDS = 1.0  # between looks at a log that cannot be waited for
+IDLE_SECONDS = 60.0  # `close` ends this wait; without it `stop` is noticed after this time
 RETRY_SECONDS = (1.0, 30.0)
 _RECORD_BYTES = 8192  # the kernel's own limit of a record (CONSOLE_EXT_LOG_MAX)
 _MOST_RECORD_BYTES = 65536
@@ -136,6 +137,7 @@ class KernelLog:
             self._seen = position.sequence if is_this_boot else -1
             self._sequence = self._seen
         self._fd: int | None = None
+        self._waker: int | None = None
         self._poll = select.poll()
         self._buffer_bytes = _RECORD_BYTES
         self._rest = b""
@@ -161,6 +163,8 @@ class KernelLog:
             self._give_up(error)
             return
         self._poll.register(self._fd, select.POLLIN)
+        self._waker = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._poll.register(self._waker, select.POLLIN)
         for _ in range(_MOST_SEED_READS):
             if self._stop.is_set() or self._read_once(is_seed=True) is not _Read.SOMETHING:
                 return
@@ -176,7 +180,7 @@ class KernelLog:
         while self._fd is not None and not self._stop.is_set():
             outcome = self._read_once(is_seed=False)
             if outcome is _Read.NOTHING_YET:
-                self._poll.poll(POLL_SECONDS * 1000)
+                self._poll.poll(IDLE_SECONDS * 1000)
             elif outcome is _Read.END:
                 # A file, or a FIFO that nobody writes to: poll would return at once, for ever.
                 self._clock.wait(self._stop, POLL_SECONDS)
@@ -185,6 +189,8 @@ class KernelLog:
 
     def close(self, seconds: float = 2 * POLL_SECONDS) -> None:
         """Wait for the thread, which `stop` ends, and close the log."""
+        if self._waker is not None:
+            os.eventfd_write(self._waker, 1)
         if self._thread is not None:
             self._thread.join(seconds)
             if self._thread.is_alive():
@@ -195,6 +201,9 @@ class KernelLog:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+        if self._waker is not None:
+            os.close(self._waker)
+            self._waker = None
 
     def _give_up(self, error: OSError) -> None:
         log.info("Xids come from NVML alone, because the kernel log cannot be read: %s", error)

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from gpumon.clock import Clock
 
 RETRY_SECONDS = (1.0, 60.0)
-_POLL_SECONDS = 0.5  # how long a stop may take
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +75,7 @@ class PrometheusSink:
             server = self._server
         if self._thread.is_alive():
             if server:
-                server.shutdown()
+                server.shut_down()
             self._thread.join(seconds)
 
     def render(self, names: Sequence[str] = ()) -> bytes:
@@ -97,7 +96,7 @@ class PrometheusSink:
 
     def _serve(self, server: ScrapeServer) -> None:
         try:
-            server.serve_forever(_POLL_SECONDS)
+            server.serve_until_shut_down()
         except OSError as error:
             log.warning("the Prometheus endpoint on %s failed, opening it again: %s", self._listen, error)
         finally:

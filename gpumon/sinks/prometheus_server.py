@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import io
 import logging
+import os
+import selectors
 import socket
 import socketserver
 import sys
@@ -63,11 +65,40 @@ class ScrapeServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self.socket.close()  # made for IPv4 before the address was known
         self.socket = _listening_socket(address)
         self.server_address = self.socket.getsockname()
+        self._shut_down: int | None = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.timeout = 0  # `handle_request` is called when a connection waits
 
     @property
     def port(self) -> int:
         """TCP port that it listens on."""
         return int(self.socket.getsockname()[1])
+
+    def serve_until_shut_down(self) -> None:
+        """Serve; unlike `serve_forever` without waking up twice a second to see whether it is over.
+
+        Raises:
+            OSError: Nobody can be waited for any more.
+        """
+        with selectors.DefaultSelector() as selector:
+            selector.register(self, selectors.EVENT_READ)
+            if self._shut_down is not None:
+                selector.register(self._shut_down, selectors.EVENT_READ)
+            while all(key.fileobj is self for key, _ in selector.select()):
+                self.handle_request()
+
+    def shut_down(self) -> None:
+        """End `serve_until_shut_down`, from any thread; nothing happens if the server is closed."""
+        with self._lock:
+            if self._shut_down is not None:
+                os.eventfd_write(self._shut_down, 1)
+
+    def server_close(self) -> None:
+        """Stop listening, once `serve_until_shut_down` is over."""
+        super().server_close()
+        with self._lock:
+            descriptor, self._shut_down = self._shut_down, None
+        if descriptor is not None:
+            os.close(descriptor)
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accept a connection."""

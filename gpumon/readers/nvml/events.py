@@ -4,7 +4,7 @@ How the reader uses it::
 
     watcher = NvmlXidWatcher(counts, clock, stop)
     watcher.start()
-    watcher.resume({uuid: handle, ...})   # whenever the set of open GPUs changed; takes effect within a second
+    watcher.resume({uuid: handle, ...})   # whenever the set of open GPUs changed; takes effect within WAIT_SECONDS
     watcher.pause()                       # before every nvmlShutdown, be it for a release, a reload or an error
 
 The watcher has no NVML session of its own (nvmlInit counts references: a second one would keep the library initialised
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from gpumon.clock import Clock
     from gpumon.xid_counts import XidCounts
 
-WAIT_SECONDS = 1.0  # of one call: how long `pause` may take
+WAIT_SECONDS = 3.0  # of one call: how long `pause` may take, and a GPU that is new waits to be watched
 IDLE_SECONDS = 1.0  # between looks at whether there is something to do
 RETRY_SECONDS = (1.0, 30.0)
-PAUSE_SECONDS = 5.0
+PAUSE_SECONDS = 8.0
 # A source that has an event at every call must not take a whole core: some 2,500 events per second are enough.
 _MOST_AT_ONCE = 256
 _BREATH_SECONDS = 0.1

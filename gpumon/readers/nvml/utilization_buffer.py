@@ -21,6 +21,9 @@ _CLOCK_STEP_MICROSECONDS = 5 * _MICROSECONDS
 _EMPTY = frozenset({Code.NOT_FOUND, Code.NO_DATA, Code.INVALID_ARGUMENT})  # the last: of an array without room
 
 _get_samples = binding("nvmlDeviceGetSamples")
+# Straight from the structure: pynvml's own way to its members runs Python code for each of them.
+_stamp_of = pynvml.c_nvmlSample_t.timeStamp.__get__
+_value_of = pynvml.c_nvmlSample_t.sampleValue.__get__
 
 
 class UtilizationBuffer:
@@ -57,7 +60,7 @@ class UtilizationBuffer:
         outcome.succeeded += 1
         if kind != _UNSIGNED_INT:
             return ()
-        dated = sorted((sample.timeStamp, sample.sampleValue.uiVal) for sample in samples)
+        dated = sorted((_stamp_of(sample), _value_of(sample).uiVal) for sample in samples)
         fresh = [(stamp, value) for stamp, value in dated if stamp > self._last_seen]
         if fresh:
             self._last_seen = fresh[-1][0]

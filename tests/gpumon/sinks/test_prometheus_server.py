@@ -45,10 +45,10 @@ def renderer() -> Renderer:
 @pytest.fixture
 def server(renderer: Renderer) -> Iterator[ScrapeServer]:
     server = ScrapeServer(Address("127.0.0.1", 0), renderer)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread = threading.Thread(target=server.serve_until_shut_down)
     thread.start()
     yield server
-    server.shutdown()
+    server.shut_down()
     thread.join(10)
     server.server_close()
 
