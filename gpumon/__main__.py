@@ -90,7 +90,9 @@ def _run(loaded: LoadedSettings, arguments: argparse.Namespace, environment: Map
 
     def reload() -> bool:
         try:
-            latest[0] = _load(arguments, environment)
+            new = _load(arguments, environment)
+            assembly.check(new.settings)
+            latest[0] = new
         except SettingsError as error:
             log.error("the settings stay as they are: %s", error)  # noqa: TRY400 - the user's mistake, not ours
             return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import random
 import socket
 import threading
@@ -35,7 +36,7 @@ from gpumon.spool import MemorySpool
 from gpumon.spool_disk import DiskSpool
 from gpumon.window import Window
 from gpumon.xid_counts import XidCounts
-from gpumon.xids import load_xids
+from gpumon.xids import XidTable, load_xids
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,10 +52,14 @@ if TYPE_CHECKING:
 MOST_BATCHES_IN_MEMORY = 60
 JSON_BATCHES_IN_MEMORY = 5
 MEBIBYTE = 2**20
+FIXED_SETTINGS = ("state_directory", "runtime_directory", "spool_megabytes")
 CLOUDWATCH, JSON_LINES = "cloudwatch", "json_lines"
 # A scrape shows no GPU whose values are older than this.
 STALE_SECONDS = 30.0
 STALE_SAMPLES = 3
+
+
+log = logging.getLogger(__name__)
 
 
 class Assembly:
@@ -69,6 +74,7 @@ class Assembly:
             notifier: Talks to systemd.
             clock: Both clocks.
         """
+        self._first_settings = settings
         self._requests = requests
         self._notifier = notifier
         self._clock = clock
@@ -89,7 +95,23 @@ class Assembly:
             else DiskSpool(directory, clock, host=state.machine_id(), most_bytes=settings.spool_megabytes * MEBIBYTE)
         )
         self._kernel_log: KernelLog | None = None
+        self._has_kernel_history = False
+        self._watcher = NvmlXidWatcher(self._xids, clock, threading.Event())
+        self._reader: NvmlReader | None = None
+        self._lists_processes = False
+        self._turn = threading.Lock()  # one delivery at a time, though a reload leaves the one before behind
         self._channels: list[Channel] = []
+
+    def check(self, settings: Settings) -> None:
+        """Find out whether a service can be built from new settings, and say which of them come too late.
+
+        Raises:
+            SettingsError: It cannot.
+        """
+        _xid_table(settings)
+        for key in FIXED_SETTINGS:
+            if getattr(settings, key) != getattr(self._first_settings, key):
+                log.warning("%s takes effect at the next start of gpumon, not at a reload", key)
 
     def run(self, settings: Settings, reload: Callable[[], bool]) -> Ending:
         """Build a service and run it to its end.
@@ -98,12 +120,10 @@ class Assembly:
             GpumonError: It cannot go on; systemd must start a new process.
         """
         stop_threads = threading.Event()
-        self._xids.table = load_xids(Path(settings.xid_table) if settings.xid_table else None)
-        watcher = NvmlXidWatcher(self._xids, self._clock, stop_threads)
-        reader = NvmlReader(known=self._inventory.gpus, with_processes=settings.process_memory, companion=watcher)
+        self._xids.table = _xid_table(settings)
+        reader = self._reader_for(settings)
         prometheus = self._prometheus(settings)
         self._follow_kernel_log(settings, stop_threads)
-        watcher.start()
         if prometheus is not None:
             prometheus.start()
         sampler = self._sampler(settings, reader)
@@ -116,17 +136,27 @@ class Assembly:
             if self._kernel_log is not None:
                 self._kernel_log.close()
                 self._kernel_log_position = self._kernel_log.position
-            if self._requests.is_stopping():
-                pass  # the end of the process ends the session, and need not wait for whoever is in a call
-            elif sampler.stop(0):
-                reader.close()
-            else:
+            # At the end of the process the session ends with it, and need not wait for whoever is in a call.
+            if not self._requests.is_stopping() and not sampler.stop(0):
                 raise GpumonError("Wait for systemd to start gpumon anew: a call into the driver does not come back.")
 
     def close(self) -> None:
         """Let the next process have the spool, and the runtime directory."""
         self._spool.close()
         self._flag.withdraw()
+
+    def _reader_for(self, settings: Settings) -> NvmlReader:
+        """Return the reader, whose session outlives a reload: opening one can take half a minute."""
+        if self._reader is None or self._lists_processes != settings.process_memory:
+            if self._reader is not None:
+                self._reader.close()
+            else:
+                self._watcher.start()
+            self._lists_processes = settings.process_memory
+            self._reader = NvmlReader(
+                known=self._inventory.gpus, with_processes=settings.process_memory, companion=self._watcher
+            )
+        return self._reader
 
     def _service(self, settings: Settings, sampler: Sampler, reload: Callable[[], bool]) -> Service:
         self._channels = channels = self._make_channels(settings)
@@ -172,7 +202,7 @@ class Assembly:
             sink = CloudWatchSink(settings.namespace, settings.region, identity, legacy_names=legacy_names)
             window = Window(of_tiers(sendable, settings.cloudwatch_tiers), settings.publish_seconds, self._deltas)
             phase_seconds = random.SystemRandom().uniform(0, settings.publish_phase_seconds)
-            outbox = Publisher(sink, self._spool, self._clock)
+            outbox = Publisher(sink, self._spool, self._clock, self._turn)
             channels.append(Channel(CLOUDWATCH, window, outbox, phase_seconds))
         if settings.json_lines:
             window = Window(of_tiers(sendable, settings.json_lines_tiers), settings.publish_seconds, CounterDeltas())
@@ -209,7 +239,9 @@ class Assembly:
                 stop=stop,
                 position=self._kernel_log_position,
                 path=Path(settings.kernel_log),
+                with_history=not self._has_kernel_history,
             )
+            self._has_kernel_history = True
             self._kernel_log.seed()
             self._kernel_log.start()
 
@@ -226,3 +258,7 @@ class Assembly:
                 ),
             }
         )
+
+
+def _xid_table(settings: Settings) -> XidTable:
+    return load_xids(Path(settings.xid_table) if settings.xid_table else None)

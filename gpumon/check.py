@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gpumon.identity import InstanceIdentity
     from gpumon.metrics import Metric
     from gpumon.readers import GpuReader
-    from gpumon.samples import GpuSample, Reading
+    from gpumon.samples import GpuSample
 
 LIBRARY = "libnvidia-ml.so.1"
 LATE_SECONDS = 900.0  # a backlog older than this is no hiccup of the network
@@ -184,14 +184,15 @@ def _driver_findings(reader: GpuReader, metrics: Sequence[Metric], facts: HostFa
     yield Finding("driver", Health.HEALTHY, f"answers{version}")
     yield _count_finding(up_count, expected_count, is_known=facts.expected_gpu_count is not None)
     for sample in gpus:
-        yield _gpu_finding(sample, metrics, reading, facts.xid_critical_counts.get(sample.gpu.uuid, 0))
+        yield _gpu_finding(sample, facts.xid_critical_counts.get(sample.gpu.uuid, 0))
+    yield from _missing_findings(gpus, metrics, has_failures=reading.error_count > 0)
     if reading.error_count:
         found = f"{reading.error_count} call(s) failed that the GPUs support"
         yield Finding("readings", Health.DEGRADED, found, f"Run gpumon once to see what is missing. {_KERNEL_LOG}")
 
 
 def _absent_driver(error: DriverUnavailableError, facts: HostFacts) -> Finding:
-    if facts.expected_gpu_count == 0:
+    if facts.expected_gpu_count == 0 and not isinstance(error, DriverMismatchError):
         return Finding("driver", Health.HEALTHY, "no GPU on this host, and no driver in use")
     module, has_library = facts.driver.module_version, facts.driver.has_library
     if isinstance(error, DriverMismatchError):
@@ -225,7 +226,20 @@ def _count_finding(up_count: int, expected_count: int, *, is_known: bool) -> Fin
     return Finding("GPUs", Health.HEALTHY, f"{up_count} of {expected_count} answer")
 
 
-def _gpu_finding(sample: GpuSample, metrics: Sequence[Metric], reading: Reading, xid_critical_count: int) -> Finding:
+def _missing_findings(gpus: Sequence[GpuSample], metrics: Sequence[Metric], *, has_failures: bool) -> Iterator[Finding]:
+    """Say which values GPUs do not give, once for those that are alike."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for sample in gpus:
+        missing = tuple(m.name for m in metrics if m.tier != "legacy" and _is_none(sample, m.reader))
+        if missing:
+            alike.setdefault(missing, []).append(str(sample.gpu.index))
+    # Which of them failed is in the log of the reading; here it is only known that some did.
+    words = "not supported or not readable now" if has_failures else "not supported"
+    for names, indices in alike.items():
+        yield Finding("values", Health.HEALTHY, f"{words} by GPU {', '.join(indices)}: {', '.join(names)}")
+
+
+def _gpu_finding(sample: GpuSample, xid_critical_count: int) -> Finding:
     subject = f"GPU {sample.gpu.index} ({sample.gpu.name}, {sample.gpu.uuid})"
     reason = unhealthy_reason(sample.values, xid_critical_count)
     if reason is not None:
@@ -233,15 +247,11 @@ def _gpu_finding(sample: GpuSample, metrics: Sequence[Metric], reading: Reading,
     readable = [name for name, value in sample.values.items() if value is not None and name != "gpu_up"]
     if not readable and not any(sample.bursts.values()):
         return Finding(subject, Health.DEGRADED, "no value can be read", "Reset the GPU or replace the instance.")
-    missing = [m.name for m in metrics if m.tier != "legacy" and _is_none(sample, m.reader)]
-    # Which of them failed is in the log of the reading; here it is only known that some did.
-    words = "not supported or not readable now" if reading.error_count else "not supported by this GPU"
-    shown = f"{words}: {', '.join(missing)}" if missing else "every value can be read"
     found = degradations(sample.values)
     if found:
         advice = " ".join(dict.fromkeys(each.advice for each in found))
         return Finding(subject, Health.DEGRADED, "; ".join(each.reason for each in found), advice)
-    return Finding(subject, Health.HEALTHY, shown)
+    return Finding(subject, Health.HEALTHY, "answers")
 
 
 def _is_none(sample: GpuSample, name: str) -> bool:

@@ -20,9 +20,9 @@ _NEAR = 0.1
 class CounterDeltas:
     """Remembers the last reading of every counter of every GPU."""
 
-    def __init__(self, baselines: Mapping[str, Mapping[str, tuple[float, float]]] | None = None) -> None:
-        """Start from what `baselines()` gave to an earlier process of the same boot, or from nothing."""
-        self._last = {owner: dict(counters) for owner, counters in (baselines or {}).items()}
+    def __init__(self, baselines: object = None) -> None:
+        """Start from what `baselines()` gave to an earlier process of this boot; anything else counts as nothing."""
+        self._last = _readings(baselines)
         self._own: dict[str, dict[str, tuple[float, float]]] = {}  # of counters that begin at 0 with this process
 
     def added(self, owner: str, metric: Metric, raw: float, monotonic_seconds: float) -> float | None:
@@ -61,3 +61,19 @@ def _sum_added(metric: Metric, before: float, now: float) -> float | None:
     if modulus is not None and before >= (1 - _NEAR) * modulus and now <= _NEAR * modulus:
         return now + modulus - before
     return None if metric.on_fall == "omit" else now
+
+
+def _readings(baselines: object) -> dict[str, dict[str, tuple[float, float]]]:
+    """Return what a state file has of counters, leaving out whatever does not look like it."""
+    owners = baselines if isinstance(baselines, dict) else {}
+    return {
+        str(owner): {str(name): (float(pair[0]), float(pair[1])) for name, pair in counters.items() if _is_pair(pair)}
+        for owner, counters in owners.items()
+        if isinstance(counters, dict)
+    }
+
+
+def _is_pair(value: object) -> bool:
+    return (
+        isinstance(value, (list, tuple)) and len(value) == 2 and all(isinstance(part, (int, float)) for part in value)
+    )

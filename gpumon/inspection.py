@@ -118,10 +118,12 @@ def _state_facts(settings: Settings) -> check.StateFacts:
     if directory is None:
         return check.StateFacts("")
     # As the service saved it last: the spool itself is the service's alone while it runs.
-    delivery = state.StateFile(directory).load().get("delivery")
-    waiting, oldest = (delivery or {}).get("waiting_datums", 0), (delivery or {}).get("oldest_waiting_unix_seconds")
-    age_seconds = None if oldest is None else SystemClock().unix_seconds() - oldest
-    return check.StateFacts(str(directory), check.write_problem(directory), waiting, age_seconds)
+    saved = state.StateFile(directory).load().get("delivery")
+    delivery = saved if isinstance(saved, dict) else {}
+    waiting, oldest = delivery.get("waiting_datums"), delivery.get("oldest_waiting_unix_seconds")
+    age_seconds = SystemClock().unix_seconds() - oldest if isinstance(oldest, (int, float)) else None
+    problem = check.write_problem(directory)
+    return check.StateFacts(str(directory), problem, waiting if isinstance(waiting, int) else 0, age_seconds)
 
 
 def _critical_xids(reader: NvmlReader, settings: Settings) -> dict[str, int]:

@@ -25,7 +25,7 @@ _FIELDS = tuple(field.name for field in fields(Gpu) if field.name != "mig")
 class Inventory:
     """The GPUs that were ever seen on this machine."""
 
-    def __init__(self, machine: str, boot_id: str, remembered: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, machine: str, boot_id: str, remembered: object = None) -> None:
         """Begin with what `remembered()` gave to an earlier process, or with nothing.
 
         Args:
@@ -39,7 +39,7 @@ class Inventory:
         self._gpus: dict[str, Gpu] = {}
         self._from_earlier_boot: set[str] = set()
         self._most_count = 0
-        if remembered and remembered.get("machine") == machine:
+        if isinstance(remembered, dict) and remembered.get("machine") == machine:
             self._restore(remembered)
 
     @property

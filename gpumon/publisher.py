@@ -97,7 +97,16 @@ class Outbox(Protocol):
 class Publisher:
     """An `Outbox` with a spool before one sink."""
 
-    def __init__(self, sink: Sink, spool: Spool, clock: Clock) -> None:
+    def __init__(self, sink: Sink, spool: Spool, clock: Clock, turn: threading.Lock | None = None) -> None:
+        """Make a publisher.
+
+        Args:
+            sink: Where datums go.
+            spool: Keeps them until then.
+            clock: Dates successes, and waits.
+            turn: Held during each delivery; publishers of one spool must share one, lest both send the same batch.
+        """
+        self._turn = turn or threading.Lock()
         self._sink = sink
         self._spool = spool
         self._clock = clock
@@ -166,20 +175,24 @@ class Publisher:
         calls, halvings = 0, 0
         failed: list[int] = []
         while most_calls is None or calls < most_calls + 2 * min(halvings, HALVINGS_PER_PUBLICATION):
-            entry = self._spool.next_entry(self._sendable())
-            if entry is None or entry.key in failed:
-                break
-            calls += 1
-            try:
-                halvings += self._deliver_one(entry)
-            except DeliveryError as error:
-                log.warning("not published, %d datums wait: %s", self._spool.state().waiting_datums, error)
-                self._count(failed_calls=1)
-                self._spool.put_back(entry.key)
-                failed.append(entry.key)
-                if len(failed) == FAILURES_PER_PUBLICATION:
+            with self._turn:
+                entry = self._spool.next_entry(self._sendable())
+                if entry is None or entry.key in failed:
                     break
+                calls += 1
+                try:
+                    halvings += self._deliver_one(entry)
+                except DeliveryError as error:
+                    self._failed(entry, error)
+                    failed.append(entry.key)
+            if len(failed) == FAILURES_PER_PUBLICATION:
+                break
         return not failed
+
+    def _failed(self, entry: Entry, error: DeliveryError) -> None:
+        log.warning("not published, %d datums wait: %s", self._spool.state().waiting_datums, error)
+        self._count(failed_calls=1)
+        self._spool.put_back(entry.key)
 
     def _deliver_one(self, entry: Entry) -> bool:
         """Make one call; return whether it ended in halving the batch. Raises DeliveryError: it was not delivered."""

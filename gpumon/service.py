@@ -221,6 +221,8 @@ class Service:
         if ending is Ending.STOP:
             self._notifier.stopping()
         self._source.stop(self._settings.stop_seconds)
+        for outcome in self._source.outcomes():  # a reading that ended meanwhile
+            self._tell(self._overview.of_outcome(outcome))
         for channel in self._channels:
             channel.stop(self._settings.stop_seconds)
         self._remember()

@@ -108,6 +108,7 @@ class KernelLog:
         path: The log; a FIFO or a file of the same form will do.
         boot_id_path: Names the boot.
         uptime_seconds: The clock of the log's time stamps.
+        with_history: Whether history is counted; `counts` has it already where an earlier `KernelLog` seeded it.
         read: Reads bytes from a file's number, as os.read.
     """
 
@@ -122,12 +123,14 @@ class KernelLog:
         boot_id_path: Path = BOOT_ID,
         uptime_seconds: Callable[[], float] = kernel_seconds,
         read: Callable[[int, int], bytes] = os.read,
+        with_history: bool = True,
     ) -> None:
         self._counts = counts
         self._clock = clock
         self._stop = stop
         self._path = path
         self._uptime_seconds = uptime_seconds
+        self._with_history = with_history
         self._read = read
         self._boot_id = _boot_id(boot_id_path)
         self._sequence = -1
@@ -256,6 +259,8 @@ class KernelLog:
         is_history = is_seed and (self._seen is None or record.sequence <= self._seen)
         self._sequence = max(self._sequence, record.sequence)
         found = finding(record.text, self._unix_seconds(record) if is_seed else self._clock.unix_seconds())
+        if is_history and not self._with_history:
+            return
         if isinstance(found, XidEvent):
             self._counts.record(found, is_history=is_history)
         elif isinstance(found, BusLoss):

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from localaws.simgpu import driver
 from localaws.simgpu.errors import SimgpuError, UnknownValueError
 from localaws.simgpu.gpu_values import Loss, NvmlReturn
 from localaws.simgpu.gpus import SimulatedGpus
@@ -75,6 +76,8 @@ def _add_parsers_of_more(commands: argparse._SubParsersAction[argparse.ArgumentP
     unload = commands.add_parser("unload", help="unload the driver")
     unload.add_argument("--code", default="UNKNOWN", help="what programs get that were using it")
     commands.add_parser("load", help="load the driver")
+    build = commands.add_parser("driver", help="build the driver's libraries, for LD_LIBRARY_PATH")
+    build.add_argument("destination", type=Path, help="folder for libnvidia-ml.so.1 and libcuda.so.1")
 
 
 def _run(gpus: SimulatedGpus, arguments: argparse.Namespace) -> None:
@@ -88,6 +91,9 @@ def _run(gpus: SimulatedGpus, arguments: argparse.Namespace) -> None:
             gpus.set(arguments.gpu, **dict(map(_assignment, arguments.values)))
         case "load":
             gpus.load_driver()
+        case "driver":
+            arguments.destination.mkdir(parents=True, exist_ok=True)
+            driver.build(arguments.destination)
         case "samples":
             gpus.set_samples(arguments.gpu, **dict(map(_pattern, arguments.patterns)))
         case "mig":

@@ -163,17 +163,18 @@ def test_a_gpu_that_can_be_used_but_is_not_well_degrades_the_host() -> None:
 
 
 def test_what_a_gpu_does_not_support_is_fine_and_named() -> None:
-    found = findings(Reading(samples(GOOD | {"fan_speed_percent": None, "power_watts": None})))
+    lacking = GOOD | {"fan_speed_percent": None, "power_watts": None}
+    found = findings(Reading(samples(lacking, GOOD, lacking)))
 
     assert verdict(found) is Health.HEALTHY
-    assert of(found, "GPU 0").found == "not supported by this GPU: PowerDraw, FanSpeed"
+    assert of(found, "values").found == "not supported by GPU 0, 2: PowerDraw, FanSpeed"
 
 
 def test_values_that_fail_degrade_the_host() -> None:
     found = findings(Reading(samples(GOOD | {"power_watts": None}), error_count=2))
 
     assert verdict(found) is Health.DEGRADED
-    assert of(found, "GPU 0").found == "not supported or not readable now: PowerDraw"
+    assert of(found, "values").found == "not supported or not readable now by GPU 0: PowerDraw"
     assert of(found, "readings").found == "2 call(s) failed that the GPUs support"
 
 
@@ -187,7 +188,10 @@ def test_a_gpu_that_gives_no_value_at_all_degrades_the_host() -> None:
 def test_a_value_that_comes_in_a_burst_is_readable() -> None:
     sample = GpuSample(gpu(0), {"gpu_up": 1.0, "gpu_utilization_percent": None}, {"gpu_utilization_percent": (1.0,)})
 
-    assert of(findings(Reading((sample,))), "GPU 0").found == "every value can be read"
+    found = findings(Reading((sample,)))
+
+    assert of(found, "GPU 0").found == "answers"
+    assert "values" not in [finding.subject for finding in found]
 
 
 def test_mig_instances_are_no_gpus() -> None:

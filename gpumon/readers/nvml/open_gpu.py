@@ -15,7 +15,7 @@ from gpumon.readers.nvml.mig import MigInstances
 from gpumon.readers.nvml.probes import ProbeSet
 from gpumon.readers.nvml.processes import Processes
 from gpumon.readers.nvml.sample_calls import SAMPLE_PROBES, UTILIZATION, UTILIZATION_NOW
-from gpumon.readers.nvml.slow_calls import FIELD_FALLBACKS, SLOW_PROBES
+from gpumon.readers.nvml.slow_calls import FIELD_FALLBACKS, SLOW_PROBES, pcie_link
 from gpumon.readers.nvml.utilization_buffer import BURST, UtilizationBuffer
 from gpumon.samples import Gpu, GpuProcess, GpuSample
 
@@ -71,7 +71,7 @@ class OpenGpu:
         self._reprobe_at = surroundings.monotonic_seconds() + REPROBE_SECONDS
         self._sample = ProbeSet(SAMPLE_PROBES)
         self._utilization = ProbeSet((UTILIZATION,))
-        self._slow = ProbeSet(SLOW_PROBES)
+        self._slow = ProbeSet((*SLOW_PROBES, pcie_link()))
         self._fallbacks: dict[str, ProbeSet] = {}
         self._buffer = UtilizationBuffer(surroundings.unix_seconds)
         self._fields = FieldBatch()

@@ -19,13 +19,22 @@ _WORKING_STATE_MAX = 2  # P0 to P2: a GPU that works, or is about to
 _LINK = ("pcie_link_width", "pcie_link_generation")
 
 
-def _pcie_link_degraded(handle: Any, values: Values) -> None:
-    """Compare the link with what it could be; its state and the performance state were read just before."""
-    width, generation = (values[name] or 0 for name in _LINK)
-    narrow = width < pynvml.nvmlDeviceGetMaxPcieLinkWidth(handle)
-    # An idle GPU lowers the generation to save power; the width stays.
-    slow = _works(values) and generation < pynvml.nvmlDeviceGetMaxPcieLinkGeneration(handle)
-    values["pcie_link_degraded"] = int(narrow or slow)
+def pcie_link() -> Probe:
+    """Return a probe of one GPU's link, which needs its width, generation and performance state read just before.
+
+    Lanes are compared with the most that this GPU had: instance types give some GPUs fewer than their board has.
+    """
+    widest = 0
+
+    def way(handle: Any, values: Values) -> None:
+        nonlocal widest
+        width, generation = (int(values[name] or 0) for name in _LINK)
+        widest = max(widest, width)
+        # An idle GPU lowers the generation to save power; the width stays.
+        slow = _works(values) and generation < pynvml.nvmlDeviceGetMaxPcieLinkGeneration(handle)
+        values["pcie_link_degraded"] = int(width < widest or slow)
+
+    return Probe(("pcie_link_degraded",), (way,), needs=_LINK)
 
 
 def _works(values: Values) -> bool:
@@ -60,7 +69,6 @@ SLOW_PROBES = (
     _probe("performance_state", "nvmlDeviceGetPerformanceState"),
     _probe("pcie_link_generation", "nvmlDeviceGetCurrPcieLinkGeneration"),
     _probe("pcie_link_width", "nvmlDeviceGetCurrPcieLinkWidth"),
-    Probe(("pcie_link_degraded",), (_pcie_link_degraded,), needs=_LINK),
 )
 
 # Asked only where the GPU or the driver does not have the field of the same value.

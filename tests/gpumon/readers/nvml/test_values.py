@@ -245,7 +245,7 @@ def test_what_nvml_writes_where_it_has_no_value_is_no_value(
     ("state", "degraded"),
     [
         ({"pcie_width": 16, "pcie_generation": 4, "performance_state": 0}, 0),
-        ({"pcie_width": 8, "pcie_generation": 4, "performance_state": 8}, 1),  # lanes are missing, idle or not
+        ({"pcie_width": 8, "pcie_generation": 4, "performance_state": 8}, 0),  # as some instance types have it
         ({"pcie_width": 16, "pcie_generation": 1, "performance_state": 8}, 0),  # saves power
         ({"pcie_width": 16, "pcie_generation": 1, "performance_state": 2}, 1),
         ({"pcie_width": 16, "pcie_generation": 1, "performance_state": 8, "utilization_gpu_percent": 50}, 1),
@@ -260,6 +260,17 @@ def test_a_pcie_link_is_degraded_if_it_is_less_than_it_could_be_while_the_gpu_wo
     gpus.set(0, **state)
 
     assert reading.values()["pcie_link_degraded"] == degraded
+
+
+def test_a_pcie_link_that_lost_lanes_is_degraded_even_if_idle(gpus: SimulatedGpus, reading: Reading) -> None:
+    gpus.set(0, pcie_width=8, performance_state=8)
+    assert reading.values()["pcie_link_degraded"] == 0
+
+    gpus.set(0, pcie_width=4)
+    assert reading.values()["pcie_link_degraded"] == 1
+
+    gpus.set(0, pcie_width=8)
+    assert reading.values()["pcie_link_degraded"] == 0
 
 
 def test_utilization_comes_from_the_driver_s_own_samples(gpus: SimulatedGpus, start: Callable[..., Reading]) -> None:
