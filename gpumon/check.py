@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
-import tempfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from enum import IntEnum
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpumon.errors import DriverMismatchError, DriverUnavailableError, GpumonError
 from gpumon.health import degradations, unhealthy_reason
+from gpumon.host_facts import LIBRARY, HostFacts, StateFacts
 from gpumon.readers import EVERYTHING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from gpumon.identity import InstanceIdentity
     from gpumon.metrics import Metric
     from gpumon.readers import GpuReader
     from gpumon.samples import GpuSample
 
-LIBRARY = "libnvidia-ml.so.1"
 LATE_SECONDS = 900.0  # a backlog older than this is no hiccup of the network
 _NO_WORK = "Give it no work; do what the driver asks for where it says so, else reset the GPU or replace the instance."
 _KERNEL_LOG = "Look for NVRM lines in the kernel log."
@@ -44,57 +41,6 @@ class Finding:
     health: Health
     found: str
     advice: str = ""
-
-
-@dataclass(frozen=True)
-class DriverFacts:
-    """What there is of a driver on this host, whether it answers or not.
-
-    Attributes:
-        module_version: Version of the kernel module that is loaded ("" if it does not say), or None: none is.
-        has_library: Whether ``libnvidia-ml.so.1`` can be loaded.
-    """
-
-    module_version: str | None
-    has_library: bool
-
-
-@dataclass(frozen=True)
-class StateFacts:
-    """What there is of the state directory and the spool in it.
-
-    Attributes:
-        directory: Where it is; "" if nothing is kept on disk.
-        problem: Why it cannot be written; "" if it can.
-        waiting_count: Datums that wait to be sent.
-        oldest_age_seconds: Age of the oldest of them, or None.
-    """
-
-    directory: str
-    problem: str = ""
-    waiting_count: int = 0
-    oldest_age_seconds: float | None = None
-
-
-@dataclass(frozen=True)
-class HostFacts:
-    """What the checks take as given.
-
-    Attributes:
-        expected_gpu_count: GPUs that this host should have (PCI bus and inventory); None: cannot be known.
-        driver: What there is of a driver.
-        region: The Region from the settings, or "".
-        state: The state directory, or None if it is not to be looked at.
-        is_released: Whether ``gpumon release`` holds; then the driver is not touched.
-        xid_critical_counts: Critical Xids since the host booted, by UUID of the GPU.
-    """
-
-    expected_gpu_count: int | None
-    driver: DriverFacts
-    region: str = ""
-    state: StateFacts | None = None
-    is_released: bool = False
-    xid_critical_counts: Mapping[str, int] = field(default_factory=dict)
 
 
 def run_checks(
@@ -140,29 +86,6 @@ def as_json(findings: Sequence[Finding]) -> str:
     """Return the findings and the verdict as one JSON document."""
     shown = [{**asdict(finding), "health": finding.health.name.lower()} for finding in findings]
     return json.dumps({"health": verdict(findings).name.lower(), "findings": shown}, indent=2) + "\n"
-
-
-def find_driver(module: Path = Path("/sys/module/nvidia"), library: str = LIBRARY) -> DriverFacts:
-    """Look for the kernel module and the library; neither touches a GPU."""
-    try:
-        version: str | None = (module / "version").read_text(encoding="ascii", errors="replace").strip()
-    except OSError:
-        version = "" if module.exists() else None
-    try:
-        ctypes.CDLL(library)
-    except OSError:
-        return DriverFacts(version, has_library=False)
-    return DriverFacts(version, has_library=True)
-
-
-def write_problem(directory: Path) -> str:
-    """Say why no file can be written in a directory, "" if one can; leaves nothing behind."""
-    try:
-        with tempfile.TemporaryFile(dir=directory) as file:
-            file.write(bytes(4096))
-    except OSError as error:
-        return str(error)
-    return ""
 
 
 def _driver_findings(reader: GpuReader, metrics: Sequence[Metric], facts: HostFacts) -> Iterator[Finding]:
@@ -278,6 +201,10 @@ def _credentials_finding(find_credentials: Callable[[], str | None]) -> Finding:
 
 
 def _state_findings(state: StateFacts) -> Iterator[Finding]:
+    if state.is_hidden:
+        advice = "Run gpumon check as root to see it."
+        yield Finding("state directory", Health.HEALTHY, "this user may not look at the service's", advice)
+        return
     if not state.directory:
         yield Finding("state directory", Health.HEALTHY, "none: what cannot be sent ends with the process")
     elif state.problem:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+import os
 import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpumon import check, costs, state, table
+from gpumon import check, costs, host_facts, state, table
 from gpumon.clock import SystemClock
 from gpumon.control import DEFAULT_DIRECTORY, ReleaseFlag
 from gpumon.errors import DriverUnavailableError
@@ -64,9 +65,9 @@ def findings(settings: Settings) -> Sequence[check.Finding]:
     inventory = _inventory(settings)
     reader = NvmlReader(inventory.gpus)
     is_released = _is_released(settings)
-    facts = check.HostFacts(
+    facts = host_facts.HostFacts(
         expected_gpu_count=_expected_count(inventory),
-        driver=check.find_driver(),
+        driver=host_facts.find_driver(),
         region=settings.region,
         state=_state_facts(settings),
         is_released=is_released,
@@ -101,29 +102,28 @@ def _expected_count(inventory: Inventory) -> int | None:
 
 def _is_released(settings: Settings) -> bool:
     directory = Path(settings.runtime_directory) if settings.runtime_directory else DEFAULT_DIRECTORY
-    return ReleaseFlag(directory).is_released()
+    # Whoever may not look into the service's directory cannot be told, and is not asked to mend that.
+    return os.access(directory, os.X_OK) and ReleaseFlag(directory).is_released()
 
 
 def _state_directory(settings: Settings) -> Path | None:
-    if settings.state_directory:
-        return Path(settings.state_directory)
-    try:
-        return STATE_DIRECTORY if STATE_DIRECTORY.exists() else None
-    except PermissionError:  # it belongs to the service; this user may not see what is in it
-        return None
+    """Return where the service keeps its state; None: nowhere, or this user may not look there."""
+    directory = Path(settings.state_directory) if settings.state_directory else STATE_DIRECTORY
+    return directory if os.access(directory, os.X_OK) else None
 
 
-def _state_facts(settings: Settings) -> check.StateFacts:
+def _state_facts(settings: Settings) -> host_facts.StateFacts:
     directory = _state_directory(settings)
     if directory is None:
-        return check.StateFacts("")
+        # A directory that only root sees, as systemd makes it for a service without a user, is a link into nowhere.
+        return host_facts.StateFacts("", is_hidden=STATE_DIRECTORY.is_symlink())
     # As the service saved it last: the spool itself is the service's alone while it runs.
     saved = state.StateFile(directory).load().get("delivery")
     delivery = saved if isinstance(saved, dict) else {}
     waiting, oldest = delivery.get("waiting_datums"), delivery.get("oldest_waiting_unix_seconds")
     age_seconds = SystemClock().unix_seconds() - oldest if isinstance(oldest, (int, float)) else None
-    problem = check.write_problem(directory)
-    return check.StateFacts(str(directory), problem, waiting if isinstance(waiting, int) else 0, age_seconds)
+    problem = host_facts.write_problem(directory)
+    return host_facts.StateFacts(str(directory), problem, waiting if isinstance(waiting, int) else 0, age_seconds)
 
 
 def _critical_xids(reader: NvmlReader, settings: Settings) -> dict[str, int]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gpumon import check
-from gpumon.check import DriverFacts, Finding, Health, HostFacts, StateFacts, find_driver, run_checks, verdict
+from gpumon.check import Finding, Health, run_checks, verdict
 from gpumon.errors import (
     DeliveryError,
     DriverMismatchError,
@@ -15,6 +15,7 @@ from gpumon.errors import (
     GpumonError,
     IdentityUnavailableError,
 )
+from gpumon.host_facts import DriverFacts, HostFacts, StateFacts, find_driver, write_problem
 from gpumon.identity import InstanceIdentity
 from gpumon.metrics import load_metrics
 from gpumon.readers import EVERYTHING, Due
@@ -291,6 +292,14 @@ def test_module_and_library_are_looked_for(tmp_path: Path) -> None:
 
 
 def test_a_directory_is_tried_without_leaving_anything(tmp_path: Path) -> None:
-    assert check.write_problem(tmp_path) == ""
+    assert write_problem(tmp_path) == ""
     assert list(tmp_path.iterdir()) == []
-    assert "No such file" in check.write_problem(tmp_path / "none")
+    assert "No such file" in write_problem(tmp_path / "none")
+
+
+def test_a_state_directory_that_this_user_may_not_see_is_not_called_missing() -> None:
+    found = findings(Reading(samples(GOOD)), state=StateFacts("", is_hidden=True))
+
+    assert "may not look" in of(found, "state directory").found
+    assert "as root" in of(found, "state directory").advice
+    assert "spool" not in [finding.subject for finding in found]
