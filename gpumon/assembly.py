@@ -28,7 +28,7 @@ from gpumon.readers import pci
 from gpumon.readers.kmsg import KernelLog, KmsgPosition
 from gpumon.readers.nvml import NvmlReader
 from gpumon.readers.nvml.events import NvmlXidWatcher
-from gpumon.sampler import Sampler
+from gpumon.sampler import DRIVER_RETRY_SECONDS, Sampler
 from gpumon.service import Ending, Service
 from gpumon.sinks.cloudwatch import CloudWatchSink
 from gpumon.sinks.json_lines import JsonLinesSink
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from gpumon.clock import Clock
     from gpumon.settings import Settings
     from gpumon.signals import Requests
+    from gpumon.sinks import Sink
     from gpumon.sinks.prometheus import PrometheusSink
     from gpumon.spool import Spool
     from gpumon.systemd import Notifier
@@ -96,6 +97,10 @@ class Assembly:
         )
         self._kernel_log: KernelLog | None = None
         self._has_kernel_history = False
+        self._own = OwnMetrics()
+        self._json_deltas = CounterDeltas()
+        self._json_spool = MemorySpool(JSON_BATCHES_IN_MEMORY)
+        self._publishers: dict[str, Publisher] = {}
         self._watcher = NvmlXidWatcher(self._xids, clock, threading.Event())
         self._reader: NvmlReader | None = None
         self._lists_processes = False
@@ -135,7 +140,7 @@ class Assembly:
                 prometheus.stop(settings.stop_seconds)
             if self._kernel_log is not None:
                 self._kernel_log.close()
-                self._kernel_log_position = self._kernel_log.position
+                self._note_position()
             # At the end of the process the session ends with it, and need not wait for whoever is in a call.
             if not self._requests.is_stopping() and not sampler.stop(0):
                 raise GpumonError("Wait for systemd to start gpumon anew: a call into the driver does not come back.")
@@ -164,7 +169,8 @@ class Assembly:
             latest=self._latest,
             inventory=self._inventory,
             xids=self._xids,
-            own=OwnMetrics(),
+            own=self._own,
+            before_xids=self._note_position,
             count_on_bus=pci.expected_gpus,
             delivery_stats=lambda: {channel.name: channel.stats() for channel in channels},
         )
@@ -202,13 +208,26 @@ class Assembly:
             sink = CloudWatchSink(settings.namespace, settings.region, identity, legacy_names=legacy_names)
             window = Window(of_tiers(sendable, settings.cloudwatch_tiers), settings.publish_seconds, self._deltas)
             phase_seconds = random.SystemRandom().uniform(0, settings.publish_phase_seconds)
-            outbox = Publisher(sink, self._spool, self._clock, self._turn)
+            outbox = self._publisher(CLOUDWATCH, sink, self._spool)
             channels.append(Channel(CLOUDWATCH, window, outbox, phase_seconds))
         if settings.json_lines:
-            window = Window(of_tiers(sendable, settings.json_lines_tiers), settings.publish_seconds, CounterDeltas())
-            outbox = Publisher(JsonLinesSink(), MemorySpool(JSON_BATCHES_IN_MEMORY), self._clock)
+            window = Window(of_tiers(sendable, settings.json_lines_tiers), settings.publish_seconds, self._json_deltas)
+            outbox = self._publisher(JSON_LINES, JsonLinesSink(), self._json_spool)
             channels.append(Channel(JSON_LINES, window, outbox))
         return channels
+
+    def _publisher(self, name: str, sink: Sink, spool: Spool) -> Publisher:
+        """Return a publisher that counts on from where the one before the reload ended."""
+        before = self._publishers.get(name)
+        turn = self._turn if spool is self._spool else None
+        made = Publisher(sink, spool, self._clock, turn=turn, counted=before.counted() if before else None)
+        self._publishers[name] = made
+        return made
+
+    def _note_position(self) -> None:
+        """Remember up to where the kernel log was read before its Xids were told: a crash repeats rather than loses."""
+        if self._kernel_log is not None:
+            self._kernel_log_position = self._kernel_log.position
 
     def _prometheus(self, settings: Settings) -> PrometheusSink | None:
         if not settings.prometheus:
@@ -226,7 +245,8 @@ class Assembly:
             xids=self._xids.table,
             jobs=JobFiles(Path(settings.job_mapping_directory)) if settings.job_mapping_directory else None,
             job_labels=settings.job_labels,
-            stale_seconds=max(STALE_SECONDS, STALE_SAMPLES * settings.sample_seconds),
+            # A driver that is away is looked for ever more rarely, and so is everything then.
+            stale_seconds=DRIVER_RETRY_SECONDS[1] + max(STALE_SECONDS, STALE_SAMPLES * settings.sample_seconds),
         )
         return PrometheusSink(collector, settings.prometheus_listen, self._clock)
 
@@ -246,7 +266,7 @@ class Assembly:
             self._kernel_log.start()
 
     def _remember(self) -> None:
-        position = self._kernel_log.position if self._kernel_log is not None else self._kernel_log_position
+        position = self._kernel_log_position
         self._state_file.save(
             {
                 "boot_id": self._boot_id,

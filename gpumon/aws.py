@@ -19,6 +19,7 @@ from botocore.exceptions import (
     PartialCredentialsError,
     ReadTimeoutError,
 )
+from botocore.parsers import ResponseParserError
 
 from gpumon import __version__
 from gpumon.errors import DeliveryError, RefusedError
@@ -30,7 +31,8 @@ CONNECT_TIMEOUT_SECONDS = 5
 READ_TIMEOUT_SECONDS = 10
 ATTEMPTS = 3  # botocore's standard mode waits up to a second, then up to two, between them
 
-AWS_ERRORS = (BotoCoreError, ClientError)
+# The last: an answer that is none of CloudWatch's, such as a page of a proxy in between.
+AWS_ERRORS = (BotoCoreError, ClientError, ResponseParserError)
 CREDENTIAL_ERRORS = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError)
 
 # What CloudWatch answers (always for the whole request) when sending the same again cannot help.

@@ -52,9 +52,10 @@ class Channel:
 
     def publish_now(self) -> None:
         """Hand over what the present period has so far, without any delay; the rest of it follows at its end."""
-        batch = self._window.take()
-        if batch:
-            self._outbox.submit(batch, urgent=True)
+        held = [datum for _, batch in self._due for datum in batch]
+        self._due.clear()
+        if datums := [*held, *self._window.take()]:
+            self._outbox.submit(datums, urgent=True)
 
     def step(self, unix_seconds: float, monotonic_seconds: float) -> bool:
         """Hand over every finished period whose time has come; say whether there was one."""
@@ -64,6 +65,10 @@ class Channel:
             self._outbox.submit(self._due.pop(0)[1])
             has_submitted = True
         return has_submitted
+
+    def holds_back(self) -> bool:
+        """Say whether a finished period waits for its phase."""
+        return bool(self._due)
 
     def seconds_left(self, unix_seconds: float, monotonic_seconds: float) -> float:
         """Return how long `step` has nothing to do."""

@@ -74,6 +74,9 @@ def _readings(baselines: object) -> dict[str, dict[str, tuple[float, float]]]:
 
 
 def _is_pair(value: object) -> bool:
+    """Say whether `value` is a counter and a time; neither can be negative, without bounds, or no number at all."""
     return (
-        isinstance(value, (list, tuple)) and len(value) == 2 and all(isinstance(part, (int, float)) for part in value)
+        isinstance(value, (list, tuple))
+        and len(value) == 2
+        and all(type(part) in {int, float} and 0 <= part <= 2**64 for part in value)
     )

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from gpumon.samples import GpuSample
 
+MOST_GPUS = 256  # more than any machine has
+
 log = logging.getLogger(__name__)
 
 _FIELDS = tuple(field.name for field in fields(Gpu) if field.name != "mig")
@@ -65,6 +67,7 @@ class Inventory:
             )
             for uuid in self._from_earlier_boot:
                 self._gpus.pop(uuid, None)
+            self._from_earlier_boot.clear()
         elif up:
             self._from_earlier_boot.clear()  # the same hardware: from now on they count as seen in this boot
         return tuple(sample for sample in samples if sample.gpu.uuid in self._gpus)
@@ -81,10 +84,17 @@ class Inventory:
     def _restore(self, remembered: Mapping[str, Any]) -> None:
         try:
             gpus = [Gpu(**{name: entry[name] for name in _FIELDS}) for entry in remembered["gpus"]]
-            self._most_count = int(remembered["most_count"])
-        except (KeyError, TypeError, ValueError) as error:
+            if not all(_is_gpu(gpu) for gpu in gpus):
+                raise ValueError("no GPU")  # noqa: TRY301 - as if it could not be made
+            self._most_count = min(int(remembered["most_count"]), MOST_GPUS)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             log.warning("the remembered GPUs cannot be read (%s), beginning anew", error)
             return
         self._gpus = {gpu.uuid: gpu for gpu in gpus}
         if remembered.get("boot_id") != self._boot_id:
             self._from_earlier_boot = set(self._gpus)
+
+
+def _is_gpu(gpu: Gpu) -> bool:
+    texts = (gpu.uuid, gpu.name, gpu.pci_bus_id)
+    return all(isinstance(text, str) for text in texts) and type(gpu.index) is int

@@ -32,6 +32,7 @@ class Overview:
         own: OwnMetrics,
         count_on_bus: Callable[[], int | None],
         delivery_stats: Callable[[], Mapping[str, DeliveryStats]],
+        before_xids: Callable[[], None] = lambda: None,
     ) -> None:
         """Make an overview.
 
@@ -42,6 +43,7 @@ class Overview:
             own: Values about gpumon itself.
             count_on_bus: Counts the NVIDIA GPUs on the PCI bus; None: cannot be known.
             delivery_stats: How each sink that is told is doing, by its name.
+            before_xids: Called before the Xids that were counted so far are told.
         """
         self._latest = latest
         self._inventory = inventory
@@ -49,6 +51,7 @@ class Overview:
         self._own = own
         self._count_on_bus = count_on_bus
         self._delivery_stats = delivery_stats
+        self._before_xids = before_xids
         self._on_bus_count: int | None = None
         self._stats: Mapping[str, DeliveryStats] = {}
         self._is_first = True
@@ -64,6 +67,7 @@ class Overview:
         gpus = self._inventory.see(outcome.reading.gpus)
         is_slow = self._is_first or Due.SLOW in outcome.due
         if is_slow or self._has_told_xids:
+            self._before_xids()
             gpus = tuple(self._with_xids(sample) for sample in gpus)
             self._has_told_xids = False
         if is_slow:
@@ -74,11 +78,13 @@ class Overview:
 
     def of_silence(self, unix_seconds: float, monotonic_seconds: float) -> Sample:
         """Return the sample of a moment at which the driver does not answer: none of the known GPUs is up."""
+        self._before_xids()
         gpus = tuple(GpuSample(gpu, {"gpu_up": 0.0, **self._xid_values(gpu.uuid)}) for gpu in self._inventory.gpus)
         return self._sample(unix_seconds, monotonic_seconds, gpus, Reading(gpus), is_slow=True, driver_is_up=False)
 
     def of_xids(self, unix_seconds: float, monotonic_seconds: float) -> Sample:
         """Return a sample with nothing but the Xids, for those that cannot wait."""
+        self._before_xids()
         gpus = tuple(GpuSample(gpu, self._xid_values(gpu.uuid)) for gpu in self._inventory.gpus)
         self._has_told_xids = True  # what follows from them shows with the next reading
         return Sample(unix_seconds, gpus, {}, monotonic_seconds)

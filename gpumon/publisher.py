@@ -97,7 +97,14 @@ class Outbox(Protocol):
 class Publisher:
     """An `Outbox` with a spool before one sink."""
 
-    def __init__(self, sink: Sink, spool: Spool, clock: Clock, turn: threading.Lock | None = None) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        spool: Spool,
+        clock: Clock,
+        turn: threading.Lock | None = None,
+        counted: DeliveryStats | None = None,
+    ) -> None:
         """Make a publisher.
 
         Args:
@@ -105,12 +112,13 @@ class Publisher:
             spool: Keeps them until then.
             clock: Dates successes, and waits.
             turn: Held during each delivery; publishers of one spool must share one, lest both send the same batch.
+            counted: What an earlier publisher of the same sink had `counted`.
         """
         self._turn = turn or threading.Lock()
         self._sink = sink
         self._spool = spool
         self._clock = clock
-        self._stats = DeliveryStats()
+        self._stats = counted or DeliveryStats()
         self._stats_lock = threading.Lock()
         self._has_urgent = False
         self._work = threading.Event()
@@ -152,6 +160,11 @@ class Publisher:
                 waiting_datums=state.waiting_datums,
                 oldest_waiting_unix_seconds=state.oldest_unix_seconds,
             )
+
+    def counted(self) -> DeliveryStats:
+        """Return what a later publisher of the same sink goes on from; what the spool dropped is not in it."""
+        with self._stats_lock:
+            return self._stats
 
     def stop(self, seconds: float) -> None:
         """Wait up to `seconds` for the delivery of what is in the spool; say what is lost and what stays on disk."""

@@ -154,12 +154,24 @@ class Sampler:
 
     def _step(self) -> None:
         if self._is_released():
-            self._reader.close()
-            self._on_released()
-            self._retry = -math.inf
-            self._put(self._clock.monotonic_seconds(), Due.SAMPLE, None, None)
+            self._release()
         elif self._clock.monotonic_seconds() >= self._retry:
             self._read()
+
+    def _release(self) -> None:
+        began = self._clock.monotonic_seconds()
+        self._busy_since = began
+        error = None
+        try:
+            self._reader.close()
+        except DriverUnavailableError as found:  # somebody is still inside: it is not let go of
+            error = found
+        else:
+            self._on_released()
+        finally:
+            self._busy_since = None
+        self._retry = -math.inf
+        self._put(began, Due.SAMPLE, None, error)
 
     def _read(self) -> None:
         due = self._what_is_due()

@@ -137,7 +137,7 @@ class Service:
         for channel in self._channels:
             self._has_submitted |= channel.step(self._clock.unix_seconds(), now)
         # At once, and at no other time: an end without a warning then neither repeats nor skips what a counter gained.
-        if self._has_submitted:
+        if self._has_submitted and not any(channel.holds_back() for channel in self._channels):
             self._remember()
             self._has_submitted = False
         # No sign of life while a call does not come back: systemd starts a new process, which may find the driver well.
@@ -223,6 +223,8 @@ class Service:
         self._source.stop(self._settings.stop_seconds)
         for outcome in self._source.outcomes():  # a reading that ended meanwhile
             self._tell(self._overview.of_outcome(outcome))
+        # Xids are told with slow readings; those since the last one must not end as read and never told.
+        self._tell(self._overview.of_xids(self._clock.unix_seconds(), self._clock.monotonic_seconds()))
         for channel in self._channels:
             channel.stop(self._settings.stop_seconds)
         self._remember()

@@ -36,9 +36,10 @@ class Requests:
 
     def take_reload(self) -> bool:
         """Say whether the settings are to be read again, once per request."""
-        wanted = self._reload.is_set()
+        if not self._reload.is_set():
+            return False
         self._reload.clear()
-        return wanted
+        return True
 
 
 def watch_signals(requests: Requests) -> None:

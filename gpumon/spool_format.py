@@ -56,12 +56,27 @@ def decode(payload: bytes) -> Batch:
             raise UnreadableEntryError("The entry is cut off, or too large to be one.")
         document = json.loads(text)
         gpus = [_gpu(fields) for fields in document["gpus"]]
-        return tuple(
+        batch = tuple(
             Datum(metric, unit, None if gpu is None else gpus[gpu], unix_seconds, tuple(values), tuple(counts))
             for metric, unit, gpu, unix_seconds, values, counts in document["datums"]
         )
     except (zlib.error, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise UnreadableEntryError(f"The entry holds no batch ({type(error).__name__}: {error}).") from error
+    if not batch or not all(map(_is_datum, batch)):
+        raise UnreadableEntryError("The entry holds no batch.")
+    return batch
+
+
+def _is_datum(datum: Datum) -> bool:
+    """Say whether what was read can be sorted, sent and told apart; an entry that is half of one ends the publisher."""
+    texts = [datum.metric, datum.unit, *((datum.gpu.uuid, datum.gpu.name) if datum.gpu else ())]
+    numbers = (*datum.values, *datum.counts)
+    return (
+        all(isinstance(text, str) for text in texts)
+        and type(datum.unix_seconds) is int
+        and all(type(number) in {int, float} for number in numbers)
+        and (datum.gpu is None or type(datum.gpu.index) is int)
+    )
 
 
 def _gpu(values: Mapping[str, Any]) -> Gpu:

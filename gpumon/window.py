@@ -94,6 +94,8 @@ class Window:
         for name, value in values.items():
             if value is not None:
                 for metric in metrics.get(name, ()):
+                    if metric.tier == "legacy" and gpu is not None and gpu.mig is not None:
+                        continue  # its dimensions cannot tell an instance from its GPU
                     self._count_one(series, gpu, metric, value, moment)
 
     def _count_one(

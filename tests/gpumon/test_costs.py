@@ -30,7 +30,8 @@ def test_eight_gpus_with_the_default_tiers_cost_some_63_dollars() -> None:
 def test_what_cloudwatch_never_gets_costs_nothing() -> None:
     extended = estimate(METRICS, ("extended",), 1, 60, PRICES)
 
-    assert extended.metric_count == len([m for m in METRICS if m.tier == "extended"]) - 2
+    assert extended.metric_count == len([m for m in METRICS if m.tier == "extended" and m.cloudwatch])
+    assert extended.metric_count < len([m for m in METRICS if m.tier == "extended"])
 
 
 def test_shorter_periods_cost_more_calls_and_no_metrics_no_calls() -> None:

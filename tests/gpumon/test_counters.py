@@ -96,3 +96,12 @@ def test_deltas_add_up_to_what_the_counter_gained(wraps_at: float | None, steps:
         total += deltas.added("GPU-a", counter, raw % 2**32 if wraps_at else raw, 0.0) or 0.0
 
     assert total == sum(steps)
+
+
+@pytest.mark.parametrize("damage", [5, [], {"GPU-a": 5}, {"GPU-a": {"energy": 5}}, {"GPU-a": {"energy": [10**400, 0]}}])
+def test_what_a_state_file_should_not_have_counts_as_nothing(damage: object) -> None:
+    assert CounterDeltas(damage).added("GPU-a", ENERGY, 5.0, 0.0) is None
+
+
+def test_a_remembered_counter_that_is_no_number_is_no_baseline() -> None:
+    assert CounterDeltas({"GPU-a": {"energy": [float("nan"), 0.0]}}).added("GPU-a", ENERGY, 5e9, 0.0) is None

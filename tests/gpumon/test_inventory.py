@@ -76,6 +76,20 @@ def test_another_machine_begins_with_nothing(inventory: Inventory) -> None:
     assert after(inventory, machine="ec2 g5.xlarge").expected_count(1) == 1
 
 
-@pytest.mark.parametrize("damage", [{"gpus": 5}, {"gpus": [{}]}, {"gpus": ["x"]}, {"most_count": "x"}, {"gpus": None}])
+@pytest.mark.parametrize(
+    "damage", [{"gpus": 5}, {"gpus": [{}]}, {"gpus": ["x"]}, {"most_count": "x"}, {"gpus": None}, {"most_count": 1e999}]
+)
 def test_what_cannot_be_read_counts_as_nothing(inventory: Inventory, damage: dict[str, object]) -> None:
     assert Inventory(MACHINE, BOOT, inventory.remembered() | damage).gpus == ()
+
+
+def test_a_hostile_number_of_gpus_is_not_missed_for_ever(inventory: Inventory) -> None:
+    assert Inventory(MACHINE, BOOT, inventory.remembered() | {"most_count": 10**9}).expected_count(4) == 256
+
+
+def test_gpus_of_an_earlier_boot_are_forgotten_once(inventory: Inventory, caplog: pytest.LogCaptureFixture) -> None:
+    restarted = after(inventory, boot="boot-2")
+    for _ in range(3):
+        restarted.see(reading(OTHERS, lost=GPUS))
+
+    assert caplog.text.count("forgetting 4") == 1

@@ -177,3 +177,21 @@ def test_a_tenth_of_a_second_is_kept_though_it_is_no_binary_fraction() -> None:
 
     assert len(house.run(50)) in {500, 501}
     assert house.clock.waits <= 502
+
+
+def test_a_release_that_does_not_return_can_be_told_and_one_that_fails_is_no_release() -> None:
+    house = House()
+    house.is_released = True
+    seen: list[float | None] = []
+
+    def close() -> None:
+        house.clock.wait(threading.Event(), 45.0)
+        seen.append(house.sampler.busy_seconds())
+        raise NO_DRIVER
+
+    house.reader.close = close  # type: ignore[method-assign]
+    outcomes = house.run(0.5)
+
+    assert seen == [45.0]
+    assert house.told == []
+    assert [outcome.error for outcome in outcomes] == [NO_DRIVER]

@@ -35,7 +35,7 @@ NO_DRIVER = DriverUnavailableError("Load the driver.")
 MISMATCH = DriverMismatchError("Restart gpumon.")
 UP = Reading((gpu_sample(GPU, gpu_up=1.0, memory_used_bytes=5.0),))
 TABLE = load_metrics()
-NAMES = ("MemoryUsed", "GpuUp", "DriverUp", "GpuCount", "GpuMissing", "XidCritical", "Heartbeat")
+NAMES = ("MemoryUsed", "GpuUp", "DriverUp", "GpuCount", "GpuMissing", "XidCritical", "XidErrors", "Heartbeat")
 
 
 class RecordingNotifier(Notifier):
@@ -358,6 +358,26 @@ def test_slow_readings_are_told_with_their_minute() -> None:
     house.run(100)
 
     assert house.submissions("Heartbeat")[0] == (0.0, 0, 1)
+
+
+def test_an_xid_that_no_slow_reading_told_yet_is_told_at_the_stop() -> None:
+    house = House()
+    event = XidEvent(GPU.uuid, None, 31, MINUTE, None, "nvml")
+    house.clock.at(20, lambda: _record(house, event))
+    house.run(30)
+
+    assert sum(sum(datum.values) for datum in house.datums("XidErrors")) == 1
+
+
+def test_a_period_that_waits_for_its_phase_is_not_yet_what_the_next_process_goes_on_from() -> None:
+    house = House(phase_seconds=30.0)
+    event = XidEvent(GPU.uuid, None, 79, MINUTE, None, "nvml")
+    house.clock.at(50.25, lambda: _record(house, event))
+    house.run(60)
+
+    # The urgent publication takes what waits along, so that nothing older is left behind.
+    assert [moment - house.begin for moment, _ in house.outbox.submissions] == [0.0, 50.25, 60.0]
+    assert house.remembered == [0.0, 50.25, 60.0]
 
 
 def _record(house: House, event: XidEvent) -> None:

@@ -25,7 +25,7 @@ datums = st.builds(
 )
 
 
-@given(st.lists(datums, max_size=6).map(tuple))
+@given(st.lists(datums, min_size=1, max_size=6).map(tuple))
 def test_a_batch_comes_back_as_it_was(batch: tuple[Datum, ...]) -> None:
     assert decode(encode(batch)) == batch
 

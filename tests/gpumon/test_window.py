@@ -172,3 +172,11 @@ def test_counters_of_a_mig_instance_are_not_mixed_up_with_those_of_its_gpu() -> 
         window.add(Sample(at, (gpu_sample(GPU, energy_millijoules=whole), gpu_sample(MIG, energy_millijoules=part))))
 
     assert {datum.gpu: datum.values for datum in window.take()} == {GPU: (2.0,), MIG: (0.01,)}
+
+
+def test_a_legacy_name_is_never_that_of_a_mig_instance() -> None:
+    legacy = metric("Memory Usage", "used_bytes", tier="legacy")
+    window = window_of(legacy, metric("MemoryTotal", "total_bytes", tier="extended"))
+    window.add(Sample(60, (gpu_sample(GPU, used_bytes=5), gpu_sample(MIG, used_bytes=2))))
+
+    assert [(datum.gpu, datum.values) for datum in window.take()] == [(GPU, (5.0,))]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pynvml
 
+from gpumon.errors import DriverUnavailableError
 from gpumon.readers.nvml import finding
 from gpumon.readers.nvml.codes import DRIVER_GONE, Outcome, driver_error, nvml_error, text
 from gpumon.readers.nvml.open_gpu import OpenGpu, Parts, Surroundings
@@ -202,9 +203,14 @@ class NvmlReader:
             self._told = handles
 
     def close(self) -> None:
-        """End the session; GPUs keep their identity for the next one."""
+        """End the session; GPUs keep their identity for the next one.
+
+        Raises:
+            DriverUnavailableError: Somebody else is inside the driver and does not come back; the session goes on.
+        """
         if self._companion is not None and self._told:
-            self._companion.pause()
+            if not self._companion.pause():
+                raise DriverUnavailableError("Restart gpumon: a call into the NVIDIA driver does not come back.")
             self._told = {}
         for remembered in self._gpus.values():
             remembered.let_go()

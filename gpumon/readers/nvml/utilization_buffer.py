@@ -61,7 +61,9 @@ class UtilizationBuffer:
         if kind != _UNSIGNED_INT:
             return ()
         dated = sorted((_stamp_of(sample), _value_of(sample).uiVal) for sample in samples)
-        fresh = [(stamp, value) for stamp, value in dated if stamp > self._last_seen]
+        # After a step backwards of the wall clock the driver still holds samples that are dated in the future.
+        latest = int(self._unix_seconds() * _MICROSECONDS) + _CLOCK_STEP_MICROSECONDS
+        fresh = [(stamp, value) for stamp, value in dated if self._last_seen < stamp <= latest]
         if fresh:
             self._last_seen = fresh[-1][0]
         return tuple(value for _, value in fresh if value not in SENTINELS)

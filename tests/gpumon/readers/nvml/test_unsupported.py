@@ -139,7 +139,6 @@ def test_a_driver_without_field_values_still_gives_what_single_calls_give(
         ("nvmlDeviceGetComputeRunningProcesses_v3", {"process_count"}),
         ("nvmlDeviceGetEnforcedPowerLimit", {"power_limit_watts"}),
         ("nvmlDeviceGetPersistenceMode", {"persistence_mode"}),
-        ("nvmlDeviceGetMaxPcieLinkWidth", {"pcie_link_degraded"}),
     ],
 )
 @pytest.mark.parametrize("code", [UNKNOWN, DRIVER_NOT_LOADED])
