@@ -6,13 +6,15 @@ import argparse
 import logging
 import os
 import shutil
+import signal
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpumon import __version__, control, logs
 from gpumon.clock import SystemClock
-from gpumon.errors import GpumonError, SettingsError
+from gpumon.errors import DriverUnavailableError, GpumonError, SettingsError
 from gpumon.settings import SYSTEM_FILE, LoadedSettings, load_settings
 from gpumon.signals import Requests, watch_signals
 from gpumon.systemd import Notifier
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 _EPILOG = """exit codes: 0 done (check: healthy); 1 an error (check: degraded); 2 wrong usage or settings (check:
 broken); 3 no NVIDIA driver answers; 4 the driver's library must be loaded anew (systemd restarts run)"""
+WEDGED_FACTOR = 2  # opening the driver, too, may take half a minute
+BROKEN = 2  # exit code of check
+
 log = logging.getLogger("gpumon.main")  # __name__ is "__main__" under `python -m gpumon`, whose messages nobody sees
 
 
@@ -34,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         loaded = _load(arguments, environment)
         if arguments.command == "run":
             return _run(loaded, arguments, environment)
+        if arguments.command not in {"release", "resume"}:
+            _end_if_wedged(loaded, arguments)
         commands = {
             "once": _once,
             "check": _check,
@@ -105,6 +112,25 @@ def _run(loaded: LoadedSettings, arguments: argparse.Namespace, environment: Map
     finally:
         assembly.close()
     return 0
+
+
+def _end_if_wedged(loaded: LoadedSettings, arguments: argparse.Namespace) -> None:
+    """Let nobody wait for a call into the driver that does not come back; such a call lets no signal handler run."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    limit_seconds = WEDGED_FACTOR * loaded.settings.wedged_seconds
+    exit_code = BROKEN if arguments.command == "check" else DriverUnavailableError.exit_code
+
+    def end() -> None:
+        sys.stderr.write(
+            "gpumon: Look for NVRM lines in the kernel log, and reboot the host: a call into the NVIDIA driver has not"
+            f" come back for {limit_seconds:g} s.\n"
+        )
+        sys.stderr.flush()
+        os._exit(exit_code)
+
+    watch = threading.Timer(limit_seconds, end)
+    watch.daemon = True
+    watch.start()
 
 
 def _once(loaded: LoadedSettings, arguments: argparse.Namespace) -> int:

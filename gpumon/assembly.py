@@ -7,6 +7,7 @@ import logging
 import random
 import socket
 import threading
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,6 +83,10 @@ class Assembly:
         self._metrics = load_metrics()
         directory = Path(settings.state_directory) if settings.state_directory else None
         self._boot_id = state.boot_id()
+        for wanted in (settings.state_directory, settings.runtime_directory):
+            if wanted:
+                with suppress(OSError):  # whoever needs it says what is missing
+                    Path(wanted).mkdir(mode=0o700, exist_ok=True)
         self._state_file = state.StateFile(directory)
         left = self._state_file.load()
         self._inventory = Inventory(state.machine(), self._boot_id, left.get("inventory"))

@@ -55,6 +55,9 @@ def run_checks(
     Never raises for what it finds.
     """
     findings = list(_driver_findings(reader, metrics, facts))
+    if not facts.publishes_to_cloudwatch:
+        findings.append(Finding("CloudWatch", Health.HEALTHY, "not used: cloudwatch = false"))
+        return findings + ([] if facts.state is None else list(_state_findings(facts.state)))
     identity_finding, identity_region = _identity_finding(find_identity)
     findings.append(identity_finding)
     if facts.region or identity_region:
@@ -103,7 +106,7 @@ def _driver_findings(reader: GpuReader, metrics: Sequence[Metric], facts: HostFa
     version = f" (version {reading.driver_version})" if reading.driver_version else ""
     gpus = [sample for sample in reading.gpus if sample.gpu.mig is None]
     up_count = sum(sample.values.get("gpu_up") != 0 for sample in gpus)
-    expected_count = max(facts.expected_gpu_count or 0, len(gpus))
+    expected_count = max(facts.expected_gpu_count or 0, len(gpus), reading.counted)
     yield Finding("driver", Health.HEALTHY, f"answers{version}")
     yield _count_finding(up_count, expected_count, is_known=facts.expected_gpu_count is not None)
     for sample in gpus:

@@ -56,6 +56,7 @@ class HostFacts:
         region: The Region from the settings, or "".
         state: The state directory, or None if it is not to be looked at.
         is_released: Whether ``gpumon release`` holds; then the driver is not touched.
+        publishes_to_cloudwatch: Whether it matters who this host is to AWS.
         xid_critical_counts: Critical Xids since the host booted, by UUID of the GPU.
     """
 
@@ -64,6 +65,7 @@ class HostFacts:
     region: str = ""
     state: StateFacts | None = None
     is_released: bool = False
+    publishes_to_cloudwatch: bool = True
     xid_critical_counts: Mapping[str, int] = field(default_factory=dict)
 
 

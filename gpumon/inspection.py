@@ -52,7 +52,8 @@ def once(settings: Settings, columns: int, *, as_json: bool) -> str:
         reader.close()
     reading = replace(reading, gpus=inventory.see(reading.gpus))
     states = Latest().merge(reading.gpus)
-    host = gpu_rollups(states, inventory.expected_count(pci.expected_gpus()), load_xids(), driver_is_up=True)
+    expected_count = max(inventory.expected_count(pci.expected_gpus()), reading.counted)
+    host = gpu_rollups(states, expected_count, load_xids(), driver_is_up=True)
     metrics = [metric for metric in load_metrics() if metric.tier != "legacy"]
     return table.as_json(reading, metrics, host) if as_json else table.as_table(reading, metrics, host, columns)
 
@@ -71,9 +72,11 @@ def findings(settings: Settings) -> Sequence[check.Finding]:
         region=settings.region,
         state=_state_facts(settings),
         is_released=is_released,
+        publishes_to_cloudwatch=settings.cloudwatch,
         xid_critical_counts={} if is_released else _critical_xids(reader, settings),
     )
     identity = functools.partial(fetch_identity, settings.metadata_endpoint)
+    SystemClock().wait(threading.Event(), ACTIVITY_SECONDS)  # the GPUs were read for their Xids just before
     return check.run_checks(reader, load_metrics(), facts, identity, credentials_source)
 
 

@@ -106,7 +106,7 @@ class Overview:
             host.update(self._own.values(monotonic_seconds, self._stats.values()))
         states = self._latest.merge(gpus, self._xids.totals())
         if reading is not None:
-            expected_count = self._inventory.expected_count(self._on_bus_count)
+            expected_count = max(self._inventory.expected_count(self._on_bus_count), reading.counted)
             host.update(gpu_rollups(states, expected_count, self._xids.table, driver_is_up=driver_is_up))
             host["collect_seconds"] = self._own.collect_seconds
         elif is_slow:

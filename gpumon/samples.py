@@ -86,11 +86,13 @@ class Reading:
         gpus: One entry per GPU that was ever seen by this reader, plus one per MIG instance, in the order of the index.
         driver_version: Version of the loaded driver, or None if it does not say.
         error_count: Calls that failed, other than for not being supported.
+        counted: How many GPUs the driver says there are, whether it opens them or not.
     """
 
     gpus: tuple[GpuSample, ...]
     driver_version: str | None = None
     error_count: int = 0
+    counted: int = 0
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,7 @@ class NvmlReader:
         self._is_open = False
         self._next_scan = 0.0
         self._driver_version: str | None = None
+        self._counted = 0
         self._scan_failures = 0
 
     def read(self, due: Due) -> Reading:
@@ -108,7 +109,7 @@ class NvmlReader:
         _tell_unsupported(outcomes)
         self._tell_companion()
         errors = self._scan_failures + sum(len(outcome.failures) for _, outcome in outcomes)
-        return Reading(tuple(samples), self._driver_version, errors)
+        return Reading(tuple(samples), self._driver_version, errors, self._counted)
 
     def _prepare(self) -> None:
         """Open the session if it is not open, and look for GPUs if it is time to."""
@@ -156,7 +157,7 @@ class NvmlReader:
         Raises:
             pynvml.NVMLError: The driver does not even count its GPUs.
         """
-        count = int(pynvml.nvmlDeviceGetCount())
+        self._counted = count = int(pynvml.nvmlDeviceGetCount())
         lost = [remembered.gpu for remembered in self._gpus.values() if remembered.open is None]
         if count == len(self._gpus) - len(lost) and not lost and count:
             return
