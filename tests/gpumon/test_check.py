@@ -246,7 +246,7 @@ CAN = "/s can be written"
         (
             StateFacts("/s", "", 209, 60.0),
             Health.HEALTHY,
-            [CAN, "209 datapoints wait, the oldest for 1 min"],
+            [CAN, "209 datapoints on their way, none is late"],
         ),
         (
             StateFacts("/s", "", 209, 3600.0),
@@ -303,3 +303,17 @@ def test_a_state_directory_that_this_user_may_not_see_is_not_called_missing() ->
     assert "may not look" in of(found, "state directory").found
     assert "as root" in of(found, "state directory").advice
     assert "spool" not in [finding.subject for finding in found]
+
+
+def test_a_gpu_that_the_driver_counts_and_cannot_open_is_missed() -> None:
+    found = findings(Reading(samples(GOOD), counted=2))
+
+    assert of(found, "GPUs").found == "1 of 2 answer"
+    assert verdict(found) is Health.BROKEN
+
+
+def test_where_nothing_goes_to_cloudwatch_it_does_not_matter_who_the_host_is_to_aws() -> None:
+    found = findings(Reading(samples(GOOD)), publishes_to_cloudwatch=False)
+
+    assert verdict(found) is Health.HEALTHY
+    assert {"identity", "region", "credentials"} & {finding.subject for finding in found} == set()

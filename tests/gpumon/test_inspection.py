@@ -158,7 +158,7 @@ def test_check_sees_a_backlog_and_how_old_it_is(world: World) -> None:
     program.stop()
     exit_code, findings = check(world)
     assert exit_code == 0
-    assert "datapoints wait" in findings["spool"]["found"]
+    assert "datapoints on their way" in findings["spool"]["found"]
 
     file = world.state / "state.json"
     document = json.loads(file.read_text())
@@ -231,3 +231,12 @@ def test_show_config_without_cloudwatch_costs_nothing(world: World) -> None:
     world.configure(cloudwatch=False)
 
     assert "$0.00" in world.command("show-config").stdout
+
+
+@pytest.mark.parametrize(("command", "exit_code"), [("check", 2), ("once", 3)])
+def test_a_driver_that_hangs_is_not_waited_for(command: str, exit_code: int, world: World) -> None:
+    world.gpus.hang(None, "nvmlDeviceGetPowerUsage")
+    answer = world.command(command, GPUMON_WEDGED_SECONDS="5")
+
+    assert answer.returncode == exit_code
+    assert "has not come back for 10 s" in answer.stderr

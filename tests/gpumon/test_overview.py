@@ -152,3 +152,9 @@ def test_a_snapshot_has_the_driver_version_and_the_sinks() -> None:
 
     assert house.latest.snapshot().driver_version == "580.1"
     assert house.latest.snapshot().sinks == house.stats
+
+
+def test_a_gpu_that_the_driver_counts_and_cannot_open_is_missed() -> None:
+    house = House()
+
+    assert house.take(Reading(BOTH.gpus, "580.1", counted=3)).host["gpu_missing_count"] == 1

@@ -173,7 +173,8 @@ def test_the_commands_answer_beside_the_service(host: GpumonHost) -> None:
     assert host.gpumon("check")[0] == 0, host.gpumon("check")
     document = json.loads(host.gpumon("check --json")[1])
     found = {finding["subject"]: finding["found"] for finding in document["findings"]}
-    assert (document["health"], found["GPUs"], found["spool"]) == ("healthy", "4 of 4 answer", "empty")
+    assert (document["health"], found["GPUs"]) == ("healthy", "4 of 4 answer")
+    assert "none is late" in found["spool"] or found["spool"] == "empty"
     status, text = host.gpumon("once")
     assert status == 0
     assert text.count("NVIDIA A10G") == 4
