@@ -101,7 +101,6 @@ class World:
         self.directory = directory
         self.gpus = SimulatedGpus(directory / "simgpu")
         self.gpus.install("g5.xlarge", "i-1")
-        self.gpus.set(0, pcie_width=16)  # all of its lanes: as simulated otherwise, the check calls it degraded
         self.cloudwatch = cloudwatch
         self.state, self.runtime, self.config = (directory / name for name in ("state", "runtime", "gpumon.toml"))
         self.state.mkdir()

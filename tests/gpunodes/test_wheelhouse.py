@@ -16,7 +16,7 @@ def checkout(tmp_path: Path) -> Path:
         "LICENSE": "license",
         "requirements/gpumon.txt": "boto3==1.0 --hash=sha256:00\n",
         "gpumon/__init__.py": "",
-        "gpumon/readers/nvml.py": "import pynvml",
+        "gpumon/readers/nvml/reader.py": "import pynvml",
         "gpunodes/bake.py": "",
     }.items():
         path = tmp_path / "checkout" / name
@@ -62,7 +62,7 @@ def test_wheelhouse_that_was_not_finished_is_built_again(checkout: Path, cache: 
 
 
 @pytest.mark.parametrize(
-    "file", ["gpumon/readers/nvml.py", "gpumon/new.toml", "requirements/gpumon.txt", "pyproject.toml", "LICENSE"]
+    "file", ["gpumon/readers/nvml/reader.py", "gpumon/new.toml", "requirements/gpumon.txt", "pyproject.toml", "LICENSE"]
 )
 def test_digest_follows_what_the_wheels_are_made_of(checkout: Path, cache: Path, file: str) -> None:
     before = wheelhouse.ensure(cache, checkout, FakeIndex())
