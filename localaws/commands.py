@@ -13,8 +13,14 @@ _OUTPUT_KEPT = 4000
 # Both from util-linux.
 _SETPRIV = "setpriv"
 _SETSID = "setsid"
-# The child enters its control groups itself, before anything that it starts can be outside of them.
-_ENTER_GROUPS = 'for file in $CGROUP_FILES; do echo $$ >"$file" || exit; done; unset CGROUP_FILES; exec "$@"'
+# The child enters its control groups itself, before anything that it starts can be outside of them. A starter that died
+# before setpriv spoke to the kernel sends no signal any more: the child then has another parent, and ends by itself.
+_ENTER_GROUPS = """
+[ "$PPID" = "$STARTED_BY" ] || exit
+for file in $CGROUP_FILES; do echo $$ >"$file" || exit; done
+unset CGROUP_FILES STARTED_BY
+exec "$@"
+"""
 
 
 Process = subprocess.Popen[bytes]
@@ -86,7 +92,11 @@ def start(argv: Sequence[str], *, log: Path, cgroup_files: Sequence[Path] = ()) 
     with log.open("ab") as output:
         return subprocess.Popen(
             [_SETPRIV, "--pdeathsig", "KILL", "sh", "-c", _ENTER_GROUPS, "sh", *argv],
-            env={**os.environ, "CGROUP_FILES": " ".join(str(file) for file in cgroup_files)},
+            env={
+                **os.environ,
+                "STARTED_BY": str(os.getpid()),
+                "CGROUP_FILES": " ".join(str(file) for file in cgroup_files),
+            },
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

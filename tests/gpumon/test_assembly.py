@@ -302,18 +302,20 @@ def test_two_processes_at_once_send_nothing_twice(world: World) -> None:
     time.sleep(3.0)
     offline.stop()
     kept = waiting(world)
+    time.sleep(1.5)  # a second of its own between what was kept and what is new
 
+    old = int(time.time())
     both = [world.start(GPUMON_CLOUDWATCH_TIERS=tier) for tier in ("core", "health")]
     for program in both:
         wait_for(lambda: "reading GPUs" in program.log, program)  # noqa: B023 - called at once
-    old = time.time() - 4
-    time.sleep(2.5)
+    wait_for(lambda: len([datum for datum in world.sent() if datum.unix_seconds < old]) >= kept, both[0])
     for program in both:
         program.stop()
 
     assert "another gpumon uses" in both[0].log + both[1].log
     sent = Counter(datum for datum in world.sent() if datum.unix_seconds < old)
-    assert sum(sent.values()) <= kept
+    assert kept > 0
+    assert sum(sent.values()) == kept
     assert max(Counter((d.metric, d.gpu, d.unix_seconds, d.values, d.counts) for d in sent.elements()).values()) <= 2
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -174,3 +175,27 @@ def test_daemon_inherits_the_descriptors_that_it_is_given_and_no_others(tmp_path
     while not (tmp_path / "log").read_text().endswith("end\n"):  # it is no child that could be waited for
         assert time.monotonic() < deadline
     assert (tmp_path / "log").read_text() == f"{kept}\nx {tmp_path}\nend\n"
+
+
+def test_a_child_whose_starter_died_before_the_kernel_was_asked_to_kill_it_does_not_run(tmp_path: Path) -> None:
+    setpriv = shutil.which("setpriv")
+    slow = tmp_path / "bin" / "setpriv"
+    slow.parent.mkdir()
+    slow.write_text(f'#!/bin/sh\necho $$ >{tmp_path}/waiting\nread _ <{tmp_path}/starter-died\nexec {setpriv} "$@"\n')
+    slow.chmod(0o755)
+    os.mkfifo(tmp_path / "starter-died")
+    environment = {**os.environ, "PATH": f"{slow.parent}:{os.environ['PATH']}"}
+    with subprocess.Popen(
+        [sys.executable, "-c", _PARENT, str(tmp_path / "log")], cwd=_ROOT, env=environment, stdout=subprocess.PIPE
+    ) as parent:
+        while not (tmp_path / "waiting").exists():
+            assert parent.poll() is None
+        parent.kill()
+    child = int((tmp_path / "waiting").read_text())
+    (tmp_path / "starter-died").write_text("go\n")
+
+    ended = _has_ended(child)
+    if not ended:
+        os.kill(child, signal.SIGKILL)
+    assert ended
+    assert (tmp_path / "log").read_text() == ""

@@ -151,12 +151,12 @@ class Cloud:
         wait_until(lambda: not list(self.layout.machines.glob("i-*")), 40)
 
 
-def wait_until(condition: Callable[[], object], seconds: float) -> None:
-    """Poll until the condition holds; fail the test when it does not in time."""
+def wait_until(condition: Callable[[], object], seconds: float, found: Callable[[], object] = lambda: "") -> None:
+    """Poll until the condition holds; when it does not in time, fail the test and say what was `found` instead."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            pytest.fail(f"did not come true within {seconds} s")
+            pytest.fail(f"did not come true within {seconds} s {found()}")
         time.sleep(0.1)
 
 
