@@ -199,9 +199,13 @@ def _locked(layout: Layout) -> Iterator[int]:
 
 
 def _start(layout: Layout, lock: int) -> None:
-    """Start the daemon, which inherits the lock."""
+    """Start the daemon, which inherits the lock.
+
+    It is the first process of a PID namespace: when it ends, however it ends, the kernel kills every machine with it.
+    """
+    namespaces = ["--mount", "--propagation=private", "--pid", "--fork", "--kill-child=KILL"]
     start_daemon(
-        ["unshare", "--mount", "--propagation=private", sys.executable, "-m", "localaws.daemon"],
+        ["unshare", *namespaces, sys.executable, "-m", "localaws.daemon"],
         log=layout.daemon_log,
         cwd=Path(__file__).parents[1],
         env={"LOCALAWS_STATE": str(layout.state)},

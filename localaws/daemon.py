@@ -38,20 +38,22 @@ _LOOK_AROUND_SECONDS = 5.0  # machines that halt from inside are noticed that la
 
 
 def main() -> int:
-    """Serve until SIGTERM; the state folder comes from the environment, the mount namespace must be private."""
+    """Serve until SIGTERM; the state folder comes from the environment, mount and PID namespace must be its own."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
     layout = Layout.from_environment()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    cloud.write_json(layout.daemon_process_id, os.getpid())
+    process_id = int(os.readlink("/proc/self"))  # as the machine counts; in its own PID namespace the daemon is 1
+    cloud.write_json(layout.daemon_process_id, process_id)
     _forget_aws_settings()
+    run(["mount", "-t", "proc", "proc", "/proc"])  # this namespace's own
     # Whatever nspawn and `ip netns` keep in /run belongs to this process alone and dies with it.
     run(["mount", "-t", "tmpfs", "-o", "mode=755", "localaws", "/run"])
     network.create_router()
     try:
-        _serve(layout, stop)
+        _serve(layout, stop, process_id)
     finally:
         network.delete_router()
     return 0
@@ -64,7 +66,7 @@ def _forget_aws_settings() -> None:
     os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
 
 
-def _serve(layout: Layout, stop: threading.Event) -> None:
+def _serve(layout: Layout, stop: threading.Event, process_id: int) -> None:
     base_layers = base_image.ensure(layout.cache, _LOG.info)
     base = Image(cloud.base_image_id(), tuple(base_layers))
     observed = _start_api(layout, base)
@@ -81,7 +83,7 @@ def _serve(layout: Layout, stop: threading.Event) -> None:
     fingerprint = downloads.build_tree(layout.cache / "downloads")
     _run_server(downloads.serve(layout.cache / "downloads", network.listen_in_router(ROUTER_ADDRESS, DOWNLOADS_PORT)))
     facts = cloud.Facts(
-        process_id=os.getpid(),
+        process_id=process_id,
         endpoint_url=endpoint,
         base_image_id=base.image_id,
         subnet_id=subnet_id,
