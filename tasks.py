@@ -10,28 +10,96 @@ from contextlib import contextmanager
 
 from invoke import Collection, Context, Exit, task
 
-from gpunodes import aws, offline_target, report, settings, target
-from gpunodes.bake import bake
+from gpunodes import explain_report, offline_target, plan_report, reap_report, report
+from gpunodes.aws import Clients
+from gpunodes.bake import bake, diagnose
+from gpunodes.compare import compare as compare_images
+from gpunodes.destination import select
 from gpunodes.destroy import destroy as destroy_runs
+from gpunodes.doctor_report import print_diagnosis
 from gpunodes.errors import GpunodesError
+from gpunodes.explain import explain as explain_image
+from gpunodes.plan import plan as plan_bake
 from gpunodes.progress import TerminalProgress
 from gpunodes.proof import prove
-from gpunodes.settings import Settings
-from gpunodes.target import Target
+from gpunodes.reap import reap_region
 
 _OFFLINE = {"offline": "Use the offline cloud of this machine instead of AWS."}
 _JSON = {"json": "Print one JSON document on standard output."}
+_BASE = {
+    "source_ami": "Id of the base image, instead of the flavor's newest.",
+    "flavor": "Kind of base image: al2023, ubuntu-22.04, ubuntu-24.04 (packer/flavors/).",
+}
+_BAKE = {
+    **_BASE,
+    "channel": "What the image is for; one bake of a channel at a time.",
+    "spot": "Bake on a spot instance.",
+}
 
 
-@task(help={**_OFFLINE, **_JSON, "source_ami": "Id of the base image, instead of the target's own."})
-def build_ami(_context: Context, offline: bool = False, json: bool = False, source_ami: str = "") -> None:
+@task(help={**_OFFLINE, **_JSON, **_BAKE})
+def build_ami(  # noqa: PLR0917 - each is an option
+    _context: Context,
+    offline: bool = False,
+    json: bool = False,
+    source_ami: str = "",
+    flavor: str = "",
+    channel: str = "",
+    spot: bool = False,
+) -> None:
     """Bake a GPU image with gpumon and the CloudWatch agent; it becomes a candidate."""
     with _errors():
         progress = TerminalProgress()
         progress.title("build-ami")
-        chosen, options = _target(offline, progress)
+        chosen, options = select(offline, progress.say, flavor=flavor, channel=channel, spot=spot)
         baked = bake(chosen, options, progress, source_ami or None)
         report.print_json(report.baked_document(baked)) if json else report.print_baked(baked)
+
+
+@task(help={**_OFFLINE, **_JSON, **_BASE})
+def plan(_context: Context, offline: bool = False, json: bool = False, source_ami: str = "", flavor: str = "") -> None:
+    """Show what a bake would do: base image, pins, fingerprint, what is new, duration and cost."""
+    with _errors():
+        progress = TerminalProgress()
+        chosen, options = select(offline, progress.say, flavor=flavor)
+        planned = plan_bake(chosen, options, progress.say, source_ami or None)
+        report.print_json(plan_report.document(planned)) if json else plan_report.show(planned, report.console())
+
+
+@task(help={**_OFFLINE, **_JSON, **_BASE})
+def doctor(
+    _context: Context, offline: bool = False, json: bool = False, source_ami: str = "", flavor: str = ""
+) -> None:
+    """Check everything that a bake needs, and change nothing; exit code 1 when something is missing."""
+    with _errors():
+        chosen, options = select(offline, TerminalProgress().say, flavor=flavor)
+        diagnosis = diagnose(chosen, options, source_ami or None)
+        report.print_json(diagnosis.document()) if json else print_diagnosis(report.console(), diagnosis)
+    if diagnosis.exit_code:
+        raise Exit(code=diagnosis.exit_code)
+
+
+@task(help={**_OFFLINE, **_JSON, "ami": "Id of the image."})
+def explain(_context: Context, ami: str, offline: bool = False, json: bool = False) -> None:
+    """Say what an image is: base, recipe, packages, proofs, and whether its evidence is the one it was sealed with."""
+    with _errors():
+        chosen, options = select(offline, TerminalProgress().say)
+        found = explain_image(Clients(chosen), options, ami)
+        document = explain_report.explanation_document
+        report.print_json(document(found)) if json else explain_report.print_explanation(found)
+
+
+@task(
+    help={**_OFFLINE, **_JSON, "before": "Id of one image.", "after": "Id of the other."},
+    positional=["before", "after"],
+)
+def compare(_context: Context, before: str, after: str, offline: bool = False, json: bool = False) -> None:
+    """Show what differs between two images: packages, versions, base, recipe, pins."""
+    with _errors():
+        chosen, options = select(offline, TerminalProgress().say)
+        found = compare_images(Clients(chosen), options, before, after)
+        document = explain_report.comparison_document
+        report.print_json(document(found)) if json else explain_report.print_comparison(found)
 
 
 @task(
@@ -55,7 +123,7 @@ def test_instance(
     with _errors():
         progress = TerminalProgress()
         progress.title("test-instance")
-        chosen, options = _target(offline, progress)
+        chosen, options = select(offline, progress.say)
         verdict = prove(chosen, options, progress, ami_id=ami or None, instance_type=type or None, keep=keep)
         report.print_json(report.verdict_document(verdict)) if json else report.print_verdict(verdict)
     if verdict.result != "passed":
@@ -68,9 +136,20 @@ def destroy(_context: Context, offline: bool = False, json: bool = False, run: s
     with _errors():
         progress = TerminalProgress()
         progress.title("destroy")
-        chosen, options = _target(offline, progress)
+        chosen, options = select(offline, progress.say)
         destroyed = destroy_runs(chosen, options, progress, run or None)
         report.print_json(report.destroyed_document(destroyed)) if json else report.print_destroyed(destroyed)
+
+
+@task(help={**_OFFLINE, **_JSON, "apply": "Delete it; without this it is only shown.", "run": "Id of one run."})
+def reap(_context: Context, offline: bool = False, json: bool = False, apply: bool = False, run: str = "") -> None:
+    """Find what killed runs left in the account, from any machine, once it has expired; with --apply delete it."""
+    with _errors():
+        chosen, options = select(offline, TerminalProgress().say)
+        reaped = reap_region(chosen, options, apply=apply, run_id=run or None)
+        report.print_json(reap_report.document(reaped)) if json else reap_report.show(reaped, report.console())
+    if reaped.exit_code:
+        raise Exit(code=reaped.exit_code)
 
 
 @task
@@ -103,13 +182,6 @@ def env(_context: Context) -> None:
         sys.stdout.writelines(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
 
 
-def _target(offline: bool, progress: TerminalProgress) -> tuple[Target, Settings]:
-    options = settings.load()
-    chosen = offline_target.offline_target(progress.say) if offline else target.aws_target(options)
-    aws.check_credentials(chosen)
-    return chosen, options
-
-
 @contextmanager
 def _errors() -> Iterator[None]:
     """One sentence on standard error and the right exit code, whatever went wrong on purpose."""
@@ -124,5 +196,5 @@ def _errors() -> Iterator[None]:
         raise Exit("error: This is a defect of gpunodes; please report it with the lines above.", code=3) from error
 
 
-namespace = Collection(build_ami, test_instance, destroy)
+namespace = Collection(build_ami, plan, doctor, test_instance, explain, compare, destroy, reap)
 namespace.add_collection(Collection("offline", up, down, status, env))

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import boto3
 import botocore.exceptions
+import botocore.parsers
 from botocore.config import Config
 
 from gpunodes.errors import AwsError, PreflightError
 from gpunodes.target import Target
 
 _CONFIG = Config(retries={"mode": "standard", "total_max_attempts": 5}, connect_timeout=5, read_timeout=30)
+_ASK_ONCE = Config(retries={"mode": "standard", "total_max_attempts": 1}, connect_timeout=5, read_timeout=30)
 _CREDENTIAL_CODES = frozenset({"AuthFailure", "ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId",
     "RequestExpired", "SignatureDoesNotMatch", "UnrecognizedClientException"})  # fmt: skip
 _UNUSABLE_CREDENTIALS = (botocore.exceptions.PartialCredentialsError, botocore.exceptions.CredentialRetrievalError,
     botocore.exceptions.SSOError, botocore.exceptions.TokenRetrievalError)  # fmt: skip
 
+_MISSING_CODES = frozenset({"404", "500", "501", "InternalFailure", "InvalidAction", "NotImplemented",
+    "NotYetImplemented", "UnknownOperationException", "NoSuchResourceException"})  # fmt: skip
+
+T = TypeVar("T")
 
 _NO_CREDENTIALS = "No AWS credentials were found; set AWS_PROFILE or log in, or run with --offline."
 
@@ -42,12 +48,41 @@ class Clients:
     """One lazily made client per service."""
 
     def __init__(self, target: Target) -> None:
-        self._target = target
+        self.target = target
         self._session = boto3.Session(region_name=target.region, **target.credentials)  # type: ignore[arg-type]
 
     def client(self, service: str) -> Any:
         """A client of any service."""
-        return self._session.client(service, endpoint_url=self._target.endpoint_url, config=_CONFIG)  # type: ignore[call-overload]
+        return self._client(service, _CONFIG)
+
+    def ask(self, service: str, doing: str, call: Callable[[Any], T], region: str | None = None) -> T | None:
+        """What a call answers that an emulator may not have; None where it has not.
+
+        Args:
+            service: as boto3 names it.
+            doing: what is attempted, as for `aws_errors`.
+            call: gets the service's client.
+            region: instead of the target's.
+
+        Raises:
+            PreflightError: the credentials are no longer valid.
+            AwsError: it failed, and the target is one that must have it.
+        """
+        if not self.target.tolerates_missing_calls:
+            with aws_errors(doing):
+                return call(self._client(service, _CONFIG, region))
+        try:
+            return call(self._client(service, _ASK_ONCE, region))  # retries would only delay the same answer
+        except botocore.parsers.ResponseParserError:
+            return None
+        except botocore.exceptions.ClientError as error:
+            if error.response["Error"]["Code"] in _MISSING_CODES:
+                return None
+            raise AwsError(f"The API refused while {doing} ({error}); see to that and repeat.") from error
+
+    def _client(self, service: str, config: Config, region: str | None = None) -> Any:
+        endpoint_url = self.target.endpoint_url
+        return self._session.client(service, region_name=region, endpoint_url=endpoint_url, config=config)  # type: ignore[call-overload]
 
     @cached_property
     def ec2(self) -> Any:
@@ -89,6 +124,6 @@ def aws_errors(doing: str) -> Iterator[None]:
         if code in _CREDENTIAL_CODES:
             raise PreflightError(f"AWS does not accept the credentials ({code}); log in again and repeat.") from error
         raise AwsError(f"AWS refused while {doing} ({code}: {message}); see to that and repeat.") from error
-    except botocore.exceptions.BotoCoreError as error:
+    except (botocore.exceptions.BotoCoreError, botocore.parsers.ResponseParserError) as error:
         hint = "check the network (offline: `invoke offline.status`) and repeat"
         raise AwsError(f"The API did not answer while {doing} ({error}); {hint}.") from error

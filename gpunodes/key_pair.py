@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gpunodes.aws import Clients, aws_errors
-from gpunodes.runs import Run, tags
+from gpunodes.runs import Run, temporary_tags
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class KeyPair:
         public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
         specification = {
             "ResourceType": "key-pair",
-            "Tags": [{"Key": name, "Value": value} for name, value in tags(run).items()],
+            "Tags": [{"Key": name, "Value": value} for name, value in temporary_tags(run).items()],
         }
         with aws_errors("importing the SSH key"):
             clients.ec2.import_key_pair(KeyName=self.name, PublicKeyMaterial=public, TagSpecifications=[specification])

@@ -31,6 +31,7 @@ class TestInstance:
         run: names and tags everything.
         clients: of the target.
         progress: told what Terraform does.
+        ssh_username: user of the image that may sudo.
         started_at: UTC, just before the launch; no datapoint of it is older.
         outputs: Terraform's, empty before the launch.
     """
@@ -42,6 +43,7 @@ class TestInstance:
     run: Run
     clients: Clients
     progress: Progress
+    ssh_username: str = ""
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     outputs: dict[str, Any] = field(default_factory=dict)
     _remote: Remote | None = None
@@ -104,9 +106,7 @@ class TestInstance:
             ToolError: it does not within three minutes.
         """
         proxy_command = self.target.ssh_proxy_command.format(instance_id=self.instance_id, region=self.target.region)
-        self._remote = Remote(
-            self.outputs["private_ip"], self.target.ssh_username, self._key_pair.private_key, proxy_command
-        )
+        self._remote = Remote(self.outputs["private_ip"], self.ssh_username, self._key_pair.private_key, proxy_command)
         self._remote.connect(_SSH_SECONDS)
         self.progress.detail("waiting for cloud-init")
         self._remote.run("cloud-init status --wait >/dev/null || true")
@@ -116,7 +116,7 @@ class TestInstance:
         """What a person types to log in."""
         proxy_command = self.target.ssh_proxy_command.format(instance_id=self.instance_id, region=self.target.region)
         proxy = f'-o ProxyCommand="{proxy_command}" ' if proxy_command else ""
-        return f"ssh {proxy}-i {self._key_pair.private_key} {self.target.ssh_username}@{self.outputs['private_ip']}"
+        return f"ssh {proxy}-i {self._key_pair.private_key} {self.ssh_username}@{self.outputs['private_ip']}"
 
     def disconnect(self) -> None:
         """Close the connection."""

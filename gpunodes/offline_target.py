@@ -8,9 +8,11 @@ from contextlib import contextmanager
 
 from gpunodes.errors import GpunodesError, PreflightError
 from gpunodes.target import Target
-from localaws import base_image, cloud, preflight
+from localaws import cloud, preflight
 from localaws.errors import AlreadyUpError, LocalAwsError, NotUpError
 from localaws.layout import REGION, SUBNET_CIDR, Layout
+
+FLAVOR = "debian-12"
 
 
 def offline_target(say: Callable[[str], None]) -> Target:
@@ -40,9 +42,8 @@ def offline_target(say: Callable[[str], None]) -> Target:
         was_started=was_started,
         cloud_id=facts.subnet_id,
         region=REGION,
-        ssh_username=base_image.SSH_USER,
-        root_device_name="/dev/xvda",
-        root_volume_size_gib=8,
+        flavor=FLAVOR,
+        tolerates_missing_calls=True,
         environment=variables,
         endpoint_url=facts.endpoint_url,
         credentials={

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from gpunodes import ami, checks, evidence, launch, runs, terraform
+from gpunodes import ami, checks, evidence, flavors, launch, runs, terraform
 from gpunodes.aws import Clients
 from gpunodes.checks import Check, Gpu
 from gpunodes.datapoints import DatapointReader, Readings, Series
@@ -99,6 +99,8 @@ class _Proof:
         self.promised_gpus = ami.gpu_count(self.clients, self.instance_type)
         image = ami.describe(self.clients, self.asked_ami) if self.asked_ami else ami.newest_candidate(self.clients)
         self.ami_id = image["ImageId"]
+        flavor = ami.tags_of(image).get("gpunodes:flavor", self.target.flavor)
+        self.instance.ssh_username = flavors.load(flavor).ssh_username
 
     def launch(self) -> None:
         self.instance.launch(self.ami_id, self.instance_type)

@@ -10,8 +10,8 @@ from typing import Any
 
 import hcl2
 
+from gpunodes.pins import Pins
 from gpunodes.settings import REPOSITORY
-from gpunodes.target import Target
 from gpunodes.wheelhouse import Wheelhouse
 
 TEMPLATE_FOLDER = REPOSITORY / "packer"
@@ -24,17 +24,23 @@ class Recipe:
 
     Attributes:
         source_ami: the base image.
+        flavor: its kind.
         wheelhouse_digest: gpumon and what it needs.
         template_digest: the Packer template, parsed: comments and layout do not count.
         files_digest: provisioning scripts and the files that go into the image.
-        agent_key_fingerprint: who may have signed the CloudWatch agent.
+        agent_version: of the CloudWatch agent, or `latest`.
+        agent_sha256: of its package; empty where the signature alone holds it.
+        agent_key_fingerprint: who must have signed it.
         root_volume_size_gib: of the image.
     """
 
     source_ami: str
+    flavor: str
     wheelhouse_digest: str
     template_digest: str
     files_digest: str
+    agent_version: str
+    agent_sha256: str
     agent_key_fingerprint: str
     root_volume_size_gib: int
 
@@ -43,23 +49,53 @@ class Recipe:
         """Hex digest over all inputs."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
+    @property
+    def summary(self) -> str:
+        """Every input, shortened to fit an AMI's tag (256 characters); `inputs_of` reads it back."""
+        inputs = {**asdict(self), "agent_key_fingerprint": self.agent_key_fingerprint[-8:]}
+        return " ".join(f"{name}={str(inputs[name])[: _SUMMARY_DIGITS[name]]}" for name in _SUMMARY_DIGITS)
+
+
+# In the order of the tag; characters kept of each.
+_SUMMARY_DIGITS = {
+    "source_ami": 21,
+    "flavor": 20,
+    "wheelhouse_digest": 10,
+    "template_digest": 10,
+    "files_digest": 10,
+    "agent_version": 18,
+    "agent_sha256": 10,
+    "agent_key_fingerprint": 8,
+    "root_volume_size_gib": 6,
+}
+
+
+def inputs_of(summary: str) -> dict[str, str]:
+    """The inputs in a recipe's summary, by name; empty for an image without one."""
+    return dict(word.split("=", 1) for word in summary.split() if "=" in word)
+
 
 def read(
-    target: Target,
     source_ami: str,
+    flavor: str,
+    pins: Pins,
     wheelhouse: Wheelhouse,
+    root_volume_size_gib: int,
     *,
     templates: Path = TEMPLATE_FOLDER,
     provisioning: Path = PROVISION_FOLDER,
 ) -> Recipe:
-    """The recipe of this checkout for a target."""
+    """The recipe of this checkout for a base image of a flavor."""
     return Recipe(
         source_ami=source_ami,
+        flavor=flavor,
         wheelhouse_digest=wheelhouse.digest,
         template_digest=template_digest(templates),
         files_digest=_files_digest(provisioning, templates / "rootfs"),
-        agent_key_fingerprint=target.agent_key_fingerprint,
-        root_volume_size_gib=target.root_volume_size_gib,
+        agent_version=pins.agent_version,
+        agent_sha256=pins.agent_sha256.get(flavor, ""),
+        agent_key_fingerprint=pins.agent_key_fingerprint,
+        root_volume_size_gib=root_volume_size_gib,
     )
 
 

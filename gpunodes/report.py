@@ -52,11 +52,16 @@ def print_baked(baked: Baked) -> None:
     print_facts(
         out,
         [
-            ("base image", baked.source_ami),
+            ("base image", f"{baked.source_ami}  {baked.flavor}"),
+            ("channel", baked.channel),
             ("gpumon", baked.gpumon_version),
             ("fingerprint", baked.fingerprint[:16]),
+            ("packages", str(baked.packages)),
             ("evidence", str(baked.evidence)),
-            ("took", _seconds(baked.timings)),
+            (
+                "took",
+                f"{_seconds(baked.timings)}: Packer {baked.packer_seconds:.1f} s, gpunodes {baked.own_seconds:.1f} s",
+            ),
         ],
     )
     for note in baked.notes:

@@ -9,15 +9,18 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from gpunodes import journal
 from gpunodes.errors import PreflightError, UsageError
 from gpunodes.settings import Settings
 
 TAG_RUN_ID = "gpunodes:run-id"
 TAG_STATE = "gpunodes:state"
+TAG_EXPIRES_AT = "gpunodes:expires-at"
+_LIFE = timedelta(hours=4)
 _LOCK = "lock"
 _TARGET = "target"
 _NEEDED_BYTES = 2 * 2**30
@@ -105,7 +108,7 @@ def going_on(run: Run) -> Iterator[None]:
 
 
 def _forget_if_nothing_was_made(run: Run) -> None:
-    if {path.name for path in run.folder.iterdir()} <= {_LOCK, _TARGET}:
+    if {path.name for path in run.folder.iterdir()} <= {_LOCK, _TARGET, journal.FILE}:
         shutil.rmtree(run.folder)
 
 
@@ -122,6 +125,21 @@ def is_going_on(settings: Settings, run_id: str) -> bool:
     return False
 
 
+def is_over(settings: Settings, run_id: str) -> bool:
+    """Whether a run is known to have ended: it is one of this checkout, and its process is gone."""
+    return target_of(settings, run_id) is not None and not is_going_on(settings, run_id)
+
+
 def tags(run: Run, **more: str) -> dict[str, str]:
     """Tags for everything that a run makes."""
     return {"gpunodes": "true", TAG_RUN_ID: run.run_id, **more}
+
+
+def temporary_tags(run: Run, **more: str) -> dict[str, str]:
+    """Tags for what must not outlive a run: with the time after which `invoke reap` may remove it."""
+    return tags(run, **{TAG_EXPIRES_AT: f"{expires_at(run):%Y-%m-%dT%H:%M:%SZ}"}, **more)
+
+
+def expires_at(run: Run) -> datetime:
+    """When everything temporary of a run is surely not needed any more, UTC; a run's id begins with its start."""
+    return datetime.strptime(run.run_id[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC) + _LIFE

@@ -6,9 +6,11 @@ With the run's tags from its first moment it is found again after any crash (Cre
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from gpunodes import runs
 from gpunodes.aws import Clients, aws_errors
-from gpunodes.runs import Run, tags
+from gpunodes.runs import Run
 from gpunodes.target import Target
 
 _SSH_PORT = 22
@@ -16,16 +18,18 @@ _SSH_PORT = 22
 
 @dataclass
 class SecurityGroup:
-    """Lets one network reach SSH on one instance.
+    """Lets one network reach SSH on one instance, or nobody reach anything.
 
     Attributes:
-        target: where; its `ssh_source_cidr` is the network.
+        target: where.
         run: names and tags it.
+        source_cidr: the network; empty for a group without any inbound rule.
         group_id: EC2's id; empty before `create`.
     """
 
     target: Target
     run: Run
+    source_cidr: str = ""
     group_id: str = ""
 
     def create(self, clients: Clients) -> None:
@@ -34,7 +38,7 @@ class SecurityGroup:
         Raises:
             AwsError: the subnet does not exist, or EC2 refused.
         """
-        wanted = [{"Key": key, "Value": value} for key, value in tags(self.run).items()]
+        wanted = [{"Key": key, "Value": value} for key, value in runs.temporary_tags(self.run).items()]
         with aws_errors("making the security group"):
             place = {}
             if self.target.subnet_id:
@@ -42,18 +46,13 @@ class SecurityGroup:
                 place = {"VpcId": subnets[0]["VpcId"]}
             self.group_id = clients.ec2.create_security_group(
                 GroupName=f"gpunodes-{self.run.run_id}",
-                Description="SSH to the instance that bakes, from where the bake was started.",
+                Description="Who may reach the instance that bakes.",
                 TagSpecifications=[{"ResourceType": "security-group", "Tags": wanted}],
                 **place,
             )["GroupId"]
-            clients.ec2.authorize_security_group_ingress(
-                GroupId=self.group_id,
-                IpPermissions=[
-                    {
-                        "IpProtocol": "tcp",
-                        "FromPort": _SSH_PORT,
-                        "ToPort": _SSH_PORT,
-                        "IpRanges": [{"CidrIp": self.target.ssh_source_cidr}],
-                    }
-                ],
-            )
+            if self.source_cidr:
+                clients.ec2.authorize_security_group_ingress(GroupId=self.group_id, IpPermissions=[self._ssh()])
+
+    def _ssh(self) -> dict[str, Any]:
+        networks = [{"CidrIp": self.source_cidr, "Description": "where the bake was started"}]
+        return {"IpProtocol": "tcp", "FromPort": _SSH_PORT, "ToPort": _SSH_PORT, "IpRanges": networks}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass, fields
+import re
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import tomllib
@@ -11,6 +12,8 @@ import tomllib
 from gpunodes.errors import UsageError
 
 REPOSITORY = Path(__file__).parents[1]
+SSH_INTERFACES = ("session_manager", "public_ip", "private_ip")
+_CHANNEL = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
 @dataclass(frozen=True)
@@ -19,28 +22,29 @@ class Settings:
 
     Attributes:
         region: AWS region; ignored offline.
-        source_ami_parameter: public SSM parameter that names the base image on AWS.
-        ssh_username: user of the base image that may sudo.
-        root_device_name: of the base image.
-        root_volume_size_gib: at least that of the base image.
+        channel: what an image is baked for; one bake at a time.
+        flavor: kind of base image, a file of packer/flavors/; ignored offline, where there is one.
+        root_volume_size_gib: of the image; 0 for the smallest that the base image allows.
         subnet_id: for bake and test instances; empty for the default VPC's.
-        ssh_interface: address at which instances are reached: `public_ip` or `private_ip`; ignored offline.
-        ssh_source_cidr: network that may reach SSH on the instance that bakes, such as your address with /32.
+        ssh_interface: how the instance that bakes is reached: `session_manager`, `public_ip` or `private_ip`; ignored
+            offline.
+        ssh_source_cidr: network that may reach SSH on it, such as your address with /32; not for session_manager.
+        instance_profile: lets the instance that bakes speak to Session Manager; empty for one of the bake's own.
+        spot: bake on a spot instance.
         build_instance_type: bakes.
         test_instance_type: proves; its GPUs are what the image is tested with.
         work_folder: runs, caches and evidence.
     """
 
     region: str = "us-east-1"
-    source_ami_parameter: str = (
-        "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-22.04/latest/ami-id"
-    )
-    ssh_username: str = "ubuntu"
-    root_device_name: str = "/dev/sda1"
-    root_volume_size_gib: int = 75
+    channel: str = "stable"
+    flavor: str = "ubuntu-22.04"
+    root_volume_size_gib: int = 0
     subnet_id: str = ""
-    ssh_interface: str = "public_ip"
+    ssh_interface: str = "session_manager"
     ssh_source_cidr: str = ""
+    instance_profile: str = ""
+    spot: bool = False
     build_instance_type: str = "g4dn.xlarge"
     test_instance_type: str = "g4dn.xlarge"
     work_folder: Path = REPOSITORY / ".gpunodes"
@@ -74,14 +78,27 @@ def load(path: Path = REPOSITORY / "gpunodes.toml") -> Settings:
             nearest = difflib.get_close_matches(key, kinds, n=1)
             hint = f"did you mean `{nearest[0]}`?" if nearest else f"known are: {', '.join(kinds)}."
             raise UsageError(f"{path.name} has an unknown key `{key}`; {hint}")
-        expected = str if kinds[key] not in (int, str) else kinds[key]
+        expected = kinds[key] if kinds[key] in _NAMES else str
         if type(value) is not expected:
             raise UsageError(f"{path.name}: `{key}` must be {_NAMES[expected]}, not {value!r}.")
-    if document.get("ssh_interface", "public_ip") not in {"public_ip", "private_ip"}:
-        raise UsageError(f"{path.name}: `ssh_interface` must be public_ip or private_ip.")
+    if document.get("ssh_interface", "public_ip") not in SSH_INTERFACES:
+        raise UsageError(f"{path.name}: `ssh_interface` must be one of {', '.join(SSH_INTERFACES)}.")
+    if not _CHANNEL.fullmatch(document.get("channel", "stable")):
+        raise UsageError(f"{path.name}: `channel` must have letters, digits and hyphens only, such as stable.")
     if "work_folder" in document:
         document["work_folder"] = (path.parent / Path(document["work_folder"]).expanduser()).absolute()
     return Settings(**document)
 
 
-_NAMES = {str: "a text in quotes", int: "a whole number"}
+def with_options(settings: Settings, *, channel: str = "", spot: bool = False) -> Settings:
+    """The settings as the options of a command change them; an option that was not given changes nothing.
+
+    Raises:
+        UsageError: the channel cannot be one.
+    """
+    if channel and not _CHANNEL.fullmatch(channel):
+        raise UsageError(f"`{channel}` cannot be a channel; use letters, digits and hyphens only, such as stable.")
+    return replace(settings, channel=channel or settings.channel, spot=spot or settings.spot)
+
+
+_NAMES = {str: "a text in quotes", int: "a whole number", bool: "true or false"}

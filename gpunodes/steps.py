@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 from typing import Protocol
 
 from gpunodes.errors import InterruptedRunError
+from gpunodes.journal import Journal
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _CLEANING_UP = "cleaning up, a moment please"
@@ -31,6 +32,15 @@ class Progress(Protocol):
     def end(self, name: str, seconds: float, outcome: str) -> None:
         """A step ended: `done` or `failed`."""
 
+    def phase(self, name: str) -> None:
+        """A phase of the running step begins."""
+
+    def phase_end(self, name: str, seconds: float, outcome: str) -> None:
+        """It ended: `done` or `failed`."""
+
+    def expect(self, usual_seconds: Mapping[str, float]) -> None:
+        """How long steps and phases usually take: seconds by the names that `durations.Durations` gives them."""
+
     def say(self, text: str) -> None:
         """What a person must know, whatever else is shown."""
 
@@ -43,23 +53,39 @@ class Step:
         name: what a person reads, e.g. "bake with Packer".
         do: the work.
         clean_up: run at the end, last step first, for every step that was begun, even one that failed half way.
+        phases: asked once the step was done, for how long its parts took.
     """
 
     name: str
     do: Callable[[], object]
     clean_up: Callable[[], None] | None = None
+    phases: Callable[[], Sequence[Timing]] | None = None
 
 
 @dataclass(frozen=True)
 class Timing:
-    """How long a step took."""
+    """How long a step took, and its phases within it.
+
+    Attributes:
+        name: of the step or phase.
+        seconds: its own; those of its phases are part of them.
+        phases: in their order; empty for a step without.
+    """
 
     name: str
     seconds: float
+    phases: tuple[Timing, ...] = ()
 
 
 def run_steps(
-    steps: list[Step], progress: Progress, *, keep: bool = False, clock: Callable[[], float] = time.monotonic
+    steps: list[Step],
+    progress: Progress,
+    *,
+    keep: bool = False,
+    clock: Callable[[], float] = time.monotonic,
+    journal: Journal | None = None,
+    timings: list[Timing] | None = None,
+    remedy: str = "run `invoke destroy`",
 ) -> list[Timing]:
     """Run the steps in order and clean up.
 
@@ -68,62 +94,85 @@ def run_steps(
         progress: told about each.
         keep: leave out the clean-up when every step was done.
         clock: seconds, monotonic.
+        journal: gets a line for each step and clean-up that begins, and one when it ends.
+        timings: filled as steps end, so that a later step can read what those before it took; also returned.
+        remedy: what a person does about a clean-up that failed.
 
     Raises:
         InterruptedRunError: on Ctrl-C, SIGTERM or a closed terminal, after the clean-up.
         GpunodesError: the first error of a step, after the clean-up; or that of the clean-up where the steps were done.
     """
-    timings: list[Timing] = []
+    timings = [] if timings is None else timings
     begun: list[Step] = []
     failures: list[Exception] = []
+    watch = _Watch(progress, clock, journal)
     with _stop_signals_interrupt(progress):
         try:
             for step in steps:
                 begun.append(step)
-                timings.append(_timed(step.name, step.do, progress, clock))
+                timings.append(watch.time("step", step.name, step.do, step.phases))
         except KeyboardInterrupt as error:
-            failures = _clean_up(begun, progress, clock, timings)
-            left = "run `invoke destroy` for what could not be" if failures else "what this run made is"
+            failures = _clean_up(begun, watch, timings)
+            left = f"{remedy} for what could not be" if failures else "what this run made is"
             raise InterruptedRunError(f"Stopped as asked; {left} removed.") from error
         except BaseException:
-            _clean_up(begun, progress, clock, timings)
+            _clean_up(begun, watch, timings)
             raise
         if not keep:
-            failures = _clean_up(begun, progress, clock, timings)
+            failures = _clean_up(begun, watch, timings)
     if failures:
         raise failures[0]
     return timings
 
 
-def _clean_up(
-    begun: list[Step], progress: Progress, clock: Callable[[], float], timings: list[Timing]
-) -> list[Exception]:
+def _clean_up(begun: list[Step], watch: _Watch, timings: list[Timing]) -> list[Exception]:
     """Clean up every step; a clean-up that fails does not keep the others from theirs. Returns what failed."""
     failures: list[Exception] = []
-    with _stop_signals_ignored(progress):
+    with _stop_signals_ignored(watch.progress):
         for step in reversed(begun):
             if step.clean_up is None:
                 continue
             name = f"clean up: {step.name}"
             try:
-                timings.append(_timed(name, step.clean_up, progress, clock))
+                timings.append(watch.time("clean-up", name, step.clean_up))
             except Exception as error:  # noqa: BLE001 - whatever it is, the other clean-ups come first
-                progress.say(f"{name}: {error}")
+                watch.progress.say(f"{name}: {error}")
                 failures.append(error)
     return failures
 
 
-def _timed(name: str, work: Callable[[], object], progress: Progress, clock: Callable[[], float]) -> Timing:
-    progress.begin(name)
-    begin = clock()
-    try:
-        work()
-    except BaseException:
-        progress.end(name, clock() - begin, "failed")
-        raise
-    seconds = clock() - begin
-    progress.end(name, seconds, "done")
-    return Timing(name, seconds)
+@dataclass(frozen=True)
+class _Watch:
+    """Times steps and clean-ups, and tells of them."""
+
+    progress: Progress
+    clock: Callable[[], float]
+    journal: Journal | None
+
+    def time(
+        self,
+        kind: str,
+        name: str,
+        work: Callable[[], object],
+        phases: Callable[[], Sequence[Timing]] | None = None,
+    ) -> Timing:
+        if self.journal is not None:
+            self.journal.began(kind, name)
+        self.progress.begin(name)
+        begin = self.clock()
+        try:
+            work()
+        except BaseException as error:
+            seconds = self.clock() - begin
+            self.progress.end(name, seconds, "failed")
+            if self.journal is not None:
+                self.journal.ended(kind, name, seconds, error)
+            raise
+        seconds = self.clock() - begin
+        self.progress.end(name, seconds, "done")
+        if self.journal is not None:
+            self.journal.ended(kind, name, seconds)
+        return Timing(name, seconds, tuple(phases()) if phases else ())
 
 
 @contextmanager

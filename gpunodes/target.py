@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from gpunodes.settings import Settings
 
 AGENT_BASE_URL = "https://amazoncloudwatch-agent.s3.amazonaws.com"
-# Published by AWS under "Verifying the signature of the CloudWatch agent package".
-AGENT_KEY_FINGERPRINT = "937616F3450B7D806CBD9725D58167303B789C72"
 _SESSION_MANAGER = (
     "aws ssm start-session --region {region} --target {instance_id}"
     " --document-name AWS-StartSSHSession --parameters portNumber=22"
@@ -26,18 +24,17 @@ class Target:
         environment: set for every process that is started, before it starts.
         endpoint_url: for boto3; None for AWS's own.
         credentials: `aws_access_key_id` and `aws_secret_access_key` for boto3; empty for the default chain.
-        source_ami: the base image to bake from; None where it must be looked up.
-        ssh_username: user of the base image that may sudo.
-        root_device_name: of the base image.
-        root_volume_size_gib: of instances.
+        source_ami: the only base image there is; None where it is looked up by flavor.
+        flavor: kind of base image that is baked from where nobody asks for another.
         subnet_id: of instances; empty for the default VPC's.
         ssh_interface: address at which instances are reached, as Packer names it.
         ssh_source_cidr: network that may reach SSH on the instance that bakes.
         ssh_proxy_command: reaches port 22 of a test instance, which has no ingress; `{instance_id}` and `{region}`
             stand for its own; empty where its private address can be reached directly.
         agent_base_url: where the CloudWatch agent's package lies.
-        agent_key_fingerprint: of the key that signed it.
+        agent_key_fingerprint: of the key that signed it; empty for the pinned one.
         packer_variables: more variables for the template.
+        tolerates_missing_calls: whether a call that this API does not have is only noted; on AWS it fails the run.
         cloud_id: tells one offline cloud from the next; empty on AWS.
         was_started: whether it was started for this very run, so that nobody else uses it.
         datapoint_patience_seconds: how long a datapoint may take from instance to CloudWatch's answer.
@@ -45,21 +42,20 @@ class Target:
 
     name: str
     region: str
-    ssh_username: str
-    root_device_name: str
-    root_volume_size_gib: int
+    flavor: str
     environment: Mapping[str, str] = field(default_factory=dict)
     endpoint_url: str | None = None
     credentials: Mapping[str, str] = field(default_factory=dict)
     source_ami: str | None = None
     subnet_id: str = ""
-    ssh_interface: str = "public_ip"
+    ssh_interface: str = "session_manager"
     ssh_source_cidr: str = ""
     ssh_proxy_command: str = ""
     agent_base_url: str = AGENT_BASE_URL
-    agent_key_fingerprint: str = AGENT_KEY_FINGERPRINT
+    agent_key_fingerprint: str = ""
     packer_variables: Mapping[str, str] = field(default_factory=dict)
     was_started: bool = False
+    tolerates_missing_calls: bool = False
     cloud_id: str = ""
     datapoint_patience_seconds: float = 300.0
 
@@ -74,9 +70,7 @@ def aws_target(settings: Settings) -> Target:
     return Target(
         name="aws",
         region=settings.region,
-        ssh_username=settings.ssh_username,
-        root_device_name=settings.root_device_name,
-        root_volume_size_gib=settings.root_volume_size_gib,
+        flavor=settings.flavor,
         subnet_id=settings.subnet_id,
         ssh_interface=settings.ssh_interface,
         ssh_source_cidr=settings.ssh_source_cidr,

@@ -8,6 +8,7 @@ locals {
   remote_folder = "/dev/shm"
   bake_dir      = "/dev/shm/gpunodes-bake"
   run_as_root   = "sudo env {{ .Vars }} bash {{ .Path }}"
+  facts_dir     = var.facts_dir == "" ? dirname(var.manifest_path) : var.facts_dir
 }
 
 source "amazon-ebs" "gpu" {
@@ -24,6 +25,11 @@ source "amazon-ebs" "gpu" {
   subnet_id                             = var.subnet_id
   security_group_id                     = var.security_group_id
   temporary_security_group_source_cidrs = var.temporary_security_group_source_cidrs
+  iam_instance_profile                  = var.iam_instance_profile
+
+  # The launch template of a spot launch carries spot_tags; Packer refuses them where spot_price is empty.
+  spot_price = var.spot_price
+  spot_tags  = var.spot_price == "" ? null : merge(local.tags, var.temporary_tags)
 
   communicator         = "ssh"
   ssh_username         = var.ssh_username
@@ -47,8 +53,8 @@ source "amazon-ebs" "gpu" {
 
   tags            = merge(local.tags, { Name = var.ami_name })
   snapshot_tags   = var.skip_snapshot_tags ? {} : merge(local.tags, { Name = var.ami_name })
-  run_tags        = merge(local.tags, { Name = "gpunodes bake ${var.run_id}" })
-  run_volume_tags = merge(local.tags, { Name = "gpunodes bake ${var.run_id}" })
+  run_tags        = merge(local.tags, var.temporary_tags, { Name = "gpunodes bake ${var.run_id}" })
+  run_volume_tags = merge(local.tags, var.temporary_tags, { Name = "gpunodes bake ${var.run_id}" })
 }
 
 build {
@@ -75,26 +81,47 @@ build {
     destination = "${local.bake_dir}/wheelhouse"
   }
 
-  # Each install script ends with its check, so a failed check fails the bake.
+  # Each script that changes something ends with its check, so a failed check fails the bake.
   provisioner "shell" {
     remote_folder   = local.remote_folder
     execute_command = local.run_as_root
     environment_vars = [
       "AGENT_BASE_URL=${var.agent_base_url}",
       "AGENT_KEY_FINGERPRINT=${var.agent_key_fingerprint}",
+      "AGENT_SHA256=${var.agent_sha256}",
+      "AGENT_VERSION=${var.agent_version}",
+      "BAKE_DIR=${local.bake_dir}",
       "DEBIAN_FRONTEND=noninteractive",
       "EXPECTED_GPUMON_VERSION=${var.gpumon_version}",
+      "PACKAGE_FAMILY=${var.package_family}",
       "ROOTFS=${local.bake_dir}/rootfs",
       "WHEELHOUSE=${local.bake_dir}/wheelhouse",
     ]
     inline_shebang = "/bin/bash -e"
     inline = [
       "set -o errexit",
+      "bash ${local.bake_dir}/provision/check-base.sh",
       "bash ${local.bake_dir}/provision/wait-for-cloud-init.sh",
+      "bash ${local.bake_dir}/provision/hold-packages.sh",
+      "bash ${local.bake_dir}/provision/settle-dlami.sh",
       "bash ${local.bake_dir}/provision/install-rootfs.sh",
       "bash ${local.bake_dir}/provision/install-gpumon.sh",
       "bash ${local.bake_dir}/provision/install-cloudwatch-agent.sh",
+      "bash ${local.bake_dir}/provision/collect-facts.sh",
     ]
+  }
+
+  # One by one: Packer 1.6.6 downloads files only.
+  provisioner "file" {
+    direction   = "download"
+    source      = "${local.bake_dir}/facts/facts.json"
+    destination = "${local.facts_dir}/facts.json"
+  }
+
+  provisioner "file" {
+    direction   = "download"
+    source      = "${local.bake_dir}/facts/packages.tsv"
+    destination = "${local.facts_dir}/packages.tsv"
   }
 
   # Uploaded one by one, because cleanup removes the bake directory. The connection stays until Packer stops the instance:

@@ -114,8 +114,26 @@ variable "security_group_id" {
   default     = ""
 }
 
+variable "iam_instance_profile" {
+  description = "Instance profile of the bake instance; session_manager needs one that lets it speak to Session Manager."
+  type        = string
+  default     = ""
+}
+
+variable "spot_price" {
+  description = "Most to pay for an hour of a spot instance in USD, or auto for the on-demand price; empty: on demand."
+  type        = string
+  default     = ""
+}
+
 variable "tags" {
   description = "Tags of the image, its snapshots and everything the bake makes; the run id is added."
+  type        = map(string)
+  default     = {}
+}
+
+variable "temporary_tags" {
+  description = "More tags of what lives no longer than the bake: instance, volume, launch template; when they expire, say."
   type        = map(string)
   default     = {}
 }
@@ -138,10 +156,42 @@ variable "encrypted" {
   default     = true
 }
 
+variable "package_family" {
+  description = "How the base image installs packages: apt or dnf."
+  type        = string
+  default     = "apt"
+  validation {
+    condition     = contains(["apt", "dnf"], var.package_family)
+    error_message = "The package_family must be apt or dnf."
+  }
+}
+
+variable "facts_dir" {
+  description = "Folder that gets facts.json and packages.tsv, which were collected on the instance; empty: the manifest's."
+  type        = string
+  default     = ""
+}
+
 variable "agent_base_url" {
   description = "Where the CloudWatch agent's packages, signatures and key are."
   type        = string
   default     = "https://amazoncloudwatch-agent.s3.amazonaws.com"
+}
+
+variable "agent_version" {
+  description = "Version of the CloudWatch agent, as 1.300064.0b1337, or latest; a base that ships one keeps it."
+  type        = string
+  default     = "latest"
+}
+
+variable "agent_sha256" {
+  description = "SHA-256 of the CloudWatch agent's package; empty: its signature alone decides."
+  type        = string
+  default     = ""
+  validation {
+    condition     = contains([0, 64], length(var.agent_sha256))
+    error_message = "The agent_sha256 must have 64 hexadecimal digits, or be empty."
+  }
 }
 
 variable "agent_key_fingerprint" {

@@ -6,7 +6,7 @@ set -euo pipefail
 log() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
 
 fail() {
-  log "$*"
+  log "error: $*"
   exit 1
 }
 
@@ -16,7 +16,7 @@ try_service() {
   if ((status != 0)) || ! systemctl is-active --quiet gpumon.service; then
     journalctl --unit gpumon.service --no-pager --lines 20 >&2 || true
     systemctl stop gpumon.service || true
-    fail "gpumon.service does not start; its last lines stand above."
+    fail "gpumon.service does not start; look at its last lines above."
   fi
   systemctl stop gpumon.service
   systemctl reset-failed gpumon.service 2>/dev/null || true # "not loaded" once it has stopped cleanly
@@ -29,7 +29,8 @@ main() {
   local venv="${VENV_DIR:-/opt/gpumon}"
   local version
   version="$("$venv/bin/python" -c 'from importlib.metadata import version; print(version("gpumon"))')"
-  [[ "$version" == "$EXPECTED_GPUMON_VERSION" ]] || fail "gpumon is $version, not $EXPECTED_GPUMON_VERSION; build the wheelhouse anew."
+  [[ "$version" == "$EXPECTED_GPUMON_VERSION" ]] ||
+    fail "gpumon is $version, not $EXPECTED_GPUMON_VERSION; build the wheelhouse anew."
   "$venv/bin/gpumon" show-config >/dev/null || fail "gpumon refuses its configuration; correct /etc/gpumon/gpumon.toml."
   systemd-analyze verify --man=no gpumon.service || fail "gpumon.service is not a valid unit; see the lines above."
   systemctl is-enabled --quiet gpumon.service || fail "gpumon.service is not enabled: clones would publish nothing."

@@ -11,11 +11,11 @@ main() {
   while IFS= read -r -d '' file; do
     path="${root%/}/${file#"$ROOTFS"/}"
     if ! cmp --silent "$file" "$path"; then
-      log "$path is not what packer/rootfs has there."
+      log "error: $path is not what packer/rootfs has there."
       exit 1
     fi
     if [[ -n "$(find "$path" -perm /022)" ]]; then
-      log "$path can be written by others than its owner; set mode 0644."
+      log "error: $path can be written by others than its owner; set mode 0644."
       exit 1
     fi
   done < <(find "$ROOTFS" -type f -print0)

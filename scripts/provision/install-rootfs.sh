@@ -10,7 +10,7 @@ main() {
   local check
   check="$(dirname "${BASH_SOURCE[0]}")/check-rootfs.sh"
   if [[ ! -d "$ROOTFS" ]]; then
-    log "There is no directory $ROOTFS; upload packer/rootfs first."
+    log "error: There is no directory $ROOTFS; upload packer/rootfs first."
     exit 1
   fi
   umask 022

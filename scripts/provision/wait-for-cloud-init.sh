@@ -7,7 +7,7 @@ log() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
 main() {
   local status=0
   if ! command -v cloud-init >/dev/null; then
-    log "The base image has no cloud-init; use one that has, or a clone would never get its own keys."
+    log "error: The base image has no cloud-init; use one that has, or a clone would never get its own keys."
     exit 1
   fi
   timeout 300 cloud-init status --wait >/dev/null || status=$?
@@ -15,12 +15,12 @@ main() {
     0) log "cloud-init is done" ;;
     2) log "cloud-init is done, with errors that it recovered from: see /var/log/cloud-init.log" ;;
     124)
-      log "cloud-init did not finish within 5 minutes; look at /var/log/cloud-init-output.log of the base image."
+      log "error: cloud-init did not finish within 5 minutes; look at /var/log/cloud-init-output.log of the base image."
       exit 1
       ;;
     *)
       cloud-init status --long >&2 || true
-      log "cloud-init failed on the bake instance (status $status); look at the reason above."
+      log "error: cloud-init failed on the bake instance (status $status); look at the reason above."
       exit 1
       ;;
   esac

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ class RecordingProgress:
 
     def __init__(self) -> None:
         self.events: list[str] = []
+        self.usual_seconds: Mapping[str, float] = {}
 
     def begin(self, name: str) -> None:
         self.events.append(f"begin {name}")
@@ -31,6 +32,15 @@ class RecordingProgress:
 
     def end(self, name: str, seconds: float, outcome: str) -> None:
         self.events.append(f"end {name} {seconds:g} {outcome}")
+
+    def phase(self, name: str) -> None:
+        self.events.append(f"phase {name}")
+
+    def phase_end(self, name: str, seconds: float, outcome: str) -> None:
+        self.events.append(f"phase end {name} {seconds:g} {outcome}")
+
+    def expect(self, usual_seconds: Mapping[str, float]) -> None:
+        self.usual_seconds = usual_seconds
 
     def say(self, text: str) -> None:
         self.events.append(f"say {text}")
@@ -97,9 +107,8 @@ def target(endpoint_url: str | None = None, **more: Any) -> Target:
     facts: dict[str, Any] = {
         "name": "test",
         "region": "us-east-1",
-        "ssh_username": "admin",
-        "root_device_name": "/dev/xvda",
-        "root_volume_size_gib": 8,
+        "flavor": "debian-12",
+        "tolerates_missing_calls": True,
         "endpoint_url": endpoint_url,
         "credentials": {"aws_access_key_id": "test", "aws_secret_access_key": "test"},
     }

@@ -6,8 +6,7 @@ import pytest
 
 from gpunodes import ami
 from gpunodes.aws import Clients
-from gpunodes.errors import AwsError, UsageError
-from gpunodes.settings import Settings
+from gpunodes.errors import UsageError
 from tests.gpunodes import fakes
 from tests.gpunodes.fakes import base_image
 
@@ -20,11 +19,6 @@ def make_image(clients: Clients, name: str, **tags: str) -> str:
     if tags:
         clients.ec2.create_tags(Resources=[image_id], Tags=[{"Key": key, "Value": tags[key]} for key in tags])
     return str(image_id)
-
-
-def tags_of(clients: Clients, resource_id: str) -> dict[str, str]:
-    tags = clients.ec2.describe_tags(Filters=[{"Name": "resource-id", "Values": [resource_id]}])["Tags"]
-    return {tag["Key"]: tag["Value"] for tag in tags}
 
 
 def test_describe_gives_the_image(clients: Clients) -> None:
@@ -74,49 +68,6 @@ def test_only_candidates_count(clients: Clients) -> None:
 def test_no_candidate_is_a_usage_error(clients: Clients) -> None:
     with pytest.raises(UsageError, match="There is no candidate image; bake one with `invoke build-ami`"):
         ami.newest_candidate(clients)
-
-
-def test_seal_tags_image_and_snapshots_alike(clients: Clients) -> None:
-    image_id = make_image(clients, "one")
-    tags = {"gpunodes:state": "candidate", "Name": "one"}
-
-    ami.seal(clients, image_id, tags)
-
-    mappings = ami.describe(clients, image_id)["BlockDeviceMappings"]
-    snapshots = [mapping["Ebs"]["SnapshotId"] for mapping in mappings if "Ebs" in mapping]
-    assert snapshots
-    for resource_id in (image_id, *snapshots):
-        assert tags_of(clients, resource_id).items() >= tags.items()
-
-
-def test_seal_says_what_the_api_ignores(clients: Clients) -> None:
-    image_id = make_image(clients, "one")
-
-    assert ami.seal(clients, image_id, {"Name": "one"}) == [
-        f"this API ignores ImdsSupport, so {image_id} does not itself require IMDSv2"
-    ]
-
-
-def test_source_image_is_the_one_that_was_asked_for_before_the_targets(clients: Clients) -> None:
-    asked, targets = make_image(clients, "asked"), make_image(clients, "target's")
-    target = fakes.target(source_ami=targets)
-
-    assert ami.source_ami(clients, target, Settings(), asked)["ImageId"] == asked
-    assert ami.source_ami(clients, target, Settings(), None)["ImageId"] == targets
-
-
-def test_source_image_is_looked_up_in_the_parameter_without_either(clients: Clients) -> None:
-    image_id = make_image(clients, "one")
-    clients.ssm.put_parameter(Name="/base", Value=image_id, Type="String")
-
-    found = ami.source_ami(clients, fakes.target(), Settings(source_ami_parameter="/base"), None)
-
-    assert found["ImageId"] == image_id
-
-
-def test_missing_parameter_is_named(clients: Clients) -> None:
-    with pytest.raises(AwsError, match=r"base image's parameter /nothing \(ParameterNotFound"):
-        ami.source_ami(clients, fakes.target(), Settings(source_ami_parameter="/nothing"), None)
 
 
 @pytest.mark.parametrize(("instance_type", "count"), [("g4dn.xlarge", 1), ("g5.12xlarge", 4), ("p4d.24xlarge", 8)])

@@ -17,9 +17,7 @@ def offline(moto_url: str) -> Target:
     return Target(
         name="offline",
         region="us-east-1",
-        ssh_username="debian",
-        root_device_name="/dev/xvda",
-        root_volume_size_gib=8,
+        flavor="debian-12",
         endpoint_url=moto_url,
         credentials={"aws_access_key_id": "a", "aws_secret_access_key": "b"},
     )

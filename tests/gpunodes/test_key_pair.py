@@ -39,6 +39,7 @@ def test_public_half_is_known_to_ec2_with_the_runs_tags(clients: Clients, tmp_pa
     assert {tag["Key"]: tag["Value"] for tag in answer["Tags"]} == {
         "gpunodes": "true",
         "gpunodes:run-id": "20300101-000000-abcd",
+        "gpunodes:expires-at": "2030-01-01T04:00:00Z",
     }
 
 

@@ -10,6 +10,8 @@ from gpunodes.aws import Clients
 from gpunodes.errors import AwsError
 from tests.gpunodes.fakes import FakeClock, base_image
 
+RUN_ID = "20300101-000000-abcd"
+
 
 @dataclass
 class Made:
@@ -107,23 +109,26 @@ class SlowEc2:
     def __init__(self, looks: int) -> None:
         self.looks = looks
         self.deleted_groups: list[str] = []
+        self.asked = ""
 
     @property
     def ec2(self) -> SlowEc2:
         return self
 
-    def get_paginator(self, _operation: str) -> SlowEc2:
+    def get_paginator(self, operation: str) -> SlowEc2:
+        self.asked = operation
         return self
 
     def paginate(self, **_arguments: Any) -> list[dict[str, Any]]:
-        self.looks -= 1
-        return [{"Reservations": [{"Instances": [{"InstanceId": "i-1"}] if self.looks >= 0 else []}]}]
+        if self.asked == "describe_instances":
+            self.looks -= 1
+            return [{"Reservations": [{"Instances": [{"InstanceId": "i-1"}] if self.looks >= 0 else []}]}]
+        if self.asked == "describe_security_groups":
+            return [{"SecurityGroups": [{"GroupId": "sg-1"}]}]
+        return [{"Volumes": [], "LaunchTemplates": []}]
 
     def terminate_instances(self, **_arguments: Any) -> None:
         pass
-
-    def describe_security_groups(self, **_arguments: Any) -> dict[str, Any]:
-        return {"SecurityGroups": [{"GroupId": "sg-1"}]}
 
     def delete_security_group(self, **arguments: Any) -> None:
         assert self.looks < 0, "the instance still uses the group"
@@ -131,7 +136,7 @@ class SlowEc2:
 
 
 def test_security_groups_go_when_the_instances_have_ended() -> None:
-    ec2, clock = SlowEc2(looks=4), FakeClock()
+    ec2, clock = SlowEc2(looks=5), FakeClock()
 
     assert leftovers.remove_instances(cast("Clients", ec2), "ours", clock.wait) == ["i-1", "sg-1"]
 
@@ -146,3 +151,60 @@ def test_instance_that_does_not_end_is_named_after_five_minutes() -> None:
         leftovers.remove_instances(cast("Clients", SlowEc2(looks=10_000)), "ours", clock.wait)
 
     assert 300 <= sum(clock.waits) <= 304
+
+
+def test_volumes_and_launch_templates_of_the_run_alone_are_removed(clients: Clients) -> None:
+    for run_id in ("ours", "other"):
+        clients.ec2.create_volume(
+            AvailabilityZone="us-east-1a", Size=1, TagSpecifications=tag_specification("volume", run_id)
+        )
+        clients.ec2.create_launch_template(
+            LaunchTemplateName=run_id,
+            LaunchTemplateData={"InstanceType": "g4dn.xlarge"},
+            TagSpecifications=tag_specification("launch-template", run_id),
+        )
+
+    assert len(leftovers.remove_instances(clients, "ours", never)) == 2
+
+    assert [lt["LaunchTemplateName"] for lt in clients.ec2.describe_launch_templates()["LaunchTemplates"]] == ["other"]
+    assert len(clients.ec2.describe_volumes()["Volumes"]) == 1
+
+
+def test_an_instance_that_packer_had_not_tagged_yet_is_found_by_the_runs_key(clients: Clients) -> None:
+    clients.ec2.create_key_pair(KeyName=f"gpunodes-{RUN_ID}")
+    instance = clients.ec2.run_instances(
+        ImageId=base_image(clients), MinCount=1, MaxCount=1, KeyName=f"gpunodes-{RUN_ID}"
+    )["Instances"][0]["InstanceId"]
+
+    assert leftovers.remove_instances(clients, RUN_ID, never) == [instance]
+
+
+def test_an_image_that_packer_had_not_tagged_yet_is_found_by_its_name(clients: Clients) -> None:
+    instance = clients.ec2.run_instances(ImageId=base_image(clients), MinCount=1, MaxCount=1)["Instances"][0]
+    image = clients.ec2.create_image(InstanceId=instance["InstanceId"], Name=f"gpunodes-{RUN_ID}")["ImageId"]
+
+    assert leftovers.remove_images(clients, RUN_ID) == [image]
+
+
+def test_a_snapshot_that_lost_its_image_is_found_by_the_runs_instance(clients: Clients) -> None:
+    ours, other = make(clients, RUN_ID), make(clients, "other")
+    for made in (ours, other):
+        clients.ec2.deregister_image(ImageId=made.image)  # moto's leaves the snapshots
+
+    assert leftovers.remove_images(clients, RUN_ID) == []
+
+    assert snapshot_ids(clients).isdisjoint(ours.snapshots)
+    assert snapshot_ids(clients) >= set(other.snapshots)
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_a_sealed_image_and_its_snapshots_stay_where_only_unsealed_ones_go(clients: Clients, sealed: bool) -> None:
+    made = make(clients, RUN_ID)
+    clients.ec2.create_tags(
+        Resources=[made.image, *made.snapshots], Tags=[{"Key": "gpunodes:state", "Value": "candidate"}]
+    )
+
+    removed = leftovers.remove_images(clients, RUN_ID, sealed=sealed)
+
+    assert removed == ([made.image] if sealed else [])
+    assert snapshot_ids(clients).isdisjoint(made.snapshots) == sealed

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from gpunodes import offline_target
+from gpunodes import flavors, offline_target
 from gpunodes.errors import GpunodesError, PreflightError
+from localaws import base_image
 from localaws import errors as localaws_errors
 
 
@@ -27,6 +28,13 @@ def test_error_of_the_offline_cloud_keeps_its_sentence_and_exit_code(
     assert caught.value.exit_code == exit_code
     assert str(caught.value) == str(error)
     assert caught.value.__cause__ is error
+
+
+def test_flavor_of_the_offline_cloud_is_as_its_base_image() -> None:
+    flavor = flavors.load(offline_target.FLAVOR)
+
+    assert flavor.ssh_username == base_image.SSH_USER
+    assert (flavor.package_family, flavor.architecture) == ("apt", "x86_64")
 
 
 def test_other_errors_pass_through() -> None:

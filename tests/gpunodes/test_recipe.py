@@ -2,13 +2,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gpunodes import recipe
-from gpunodes.target import Target
+from gpunodes.pins import Pins
 from gpunodes.wheelhouse import Wheelhouse
-from tests.gpunodes import fakes
 
 TEMPLATE = """# A comment.
 variable "region" {
@@ -35,7 +35,7 @@ source "amazon-ebs" "gpu" {
 }
 """
 WHEELS = Wheelhouse(Path("/nowhere"), "digest-1", "1.0.0")
-TARGET = fakes.target()
+PINS = Pins("1.0", "A" * 40, {"ubuntu-22.04": "0" * 64})
 
 
 @pytest.fixture
@@ -51,9 +51,16 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def fingerprint(checkout: Path, source_ami: str = "ami-1", wheels: Wheelhouse = WHEELS, target: Target = TARGET) -> str:
-    read = recipe.read(target, source_ami, wheels, templates=checkout / "packer", provisioning=checkout / "provision")
-    return read.fingerprint
+def fingerprint(checkout: Path, **other: Any) -> str:
+    inputs = {
+        "source_ami": "ami-1",
+        "flavor": "ubuntu-22.04",
+        "pins": PINS,
+        "wheelhouse": WHEELS,
+        "root_volume_size_gib": 75,
+    }
+    folders = {"templates": checkout / "packer", "provisioning": checkout / "provision"}
+    return recipe.read(**inputs | other, **folders).fingerprint  # type: ignore[arg-type]
 
 
 def test_equal_inputs_have_equal_fingerprints(checkout: Path) -> None:
@@ -95,19 +102,29 @@ def test_file_that_moved_counts(checkout: Path) -> None:
     assert fingerprint(checkout) != before
 
 
-def test_base_image_wheels_and_signer_count(checkout: Path) -> None:
-    other_signer = replace(TARGET, agent_key_fingerprint="ABCD")
-    fingerprints = [
-        fingerprint(checkout),
-        fingerprint(checkout, source_ami="ami-2"),
-        fingerprint(checkout, wheels=replace(WHEELS, digest="digest-2")),
-        fingerprint(checkout, target=other_signer),
-    ]
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"source_ami": "ami-2"},
+        {"flavor": "al2023"},
+        {"wheelhouse": replace(WHEELS, digest="digest-2")},
+        {"pins": replace(PINS, agent_key_fingerprint="B" * 40)},
+        {"pins": replace(PINS, agent_version="2.0")},
+        {"pins": replace(PINS, agent_sha256={"ubuntu-22.04": "1" * 64})},
+        {"root_volume_size_gib": 100},
+    ],
+)
+def test_each_input_counts(checkout: Path, other: dict[str, Any]) -> None:
+    assert fingerprint(checkout, **other) != fingerprint(checkout)
 
-    assert len(set(fingerprints)) == 4
+
+def test_pins_of_another_flavor_do_not_count(checkout: Path) -> None:
+    other = replace(PINS, agent_sha256={**PINS.agent_sha256, "al2023": "1" * 64})
+
+    assert fingerprint(checkout, pins=other) == fingerprint(checkout)
 
 
 def test_template_of_this_checkout_can_be_read() -> None:
-    read = recipe.read(TARGET, "ami-1", WHEELS)
+    read = recipe.read("ami-1", "debian-12", PINS, WHEELS, 8)
 
     assert len({read.template_digest, read.files_digest, recipe.template_digest(Path("/nowhere"))}) == 3

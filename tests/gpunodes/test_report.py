@@ -17,8 +17,9 @@ from gpunodes.steps import Timing
 
 TIMINGS = [Timing("a", 1.25), Timing("b", 2.5)]
 BAKED = Baked(
-    run_id="run-1", ami_id="ami-1", name="gpunodes-run-1", source_ami="ami-0", fingerprint="f" * 64,
-    gpumon_version="1.2.3", evidence=Path("/evidence/ami-1"), notes=["this API ignores something"], timings=TIMINGS,
+    run_id="run-1", ami_id="ami-1", name="gpunodes-run-1", channel="stable", flavor="al2023", source_ami="ami-0",
+    fingerprint="f" * 64, gpumon_version="1.2.3", packages=321, evidence=Path("/evidence/ami-1"),
+    notes=["this API ignores something"], packer_seconds=15.0, own_seconds=2.5, timings=TIMINGS,
 )  # fmt: skip
 ROSE = Check("memory rises", "it is memory", passed=True, reason="GPU 0 +4.00 GiB")
 ARRIVED = Check("datapoints arrive", "it publishes", passed=False, reason="1 of 1 series have no datapoint [x]")
@@ -45,7 +46,7 @@ def test_document_of_a_bake_has_what_was_promised(capsys: pytest.CaptureFixture[
 
     assert (document["result"], document["ami_id"], document["run_id"]) == ("baked", "ami-1", "run-1")
     assert document["evidence"] == "/evidence/ami-1"
-    assert document["timings"][0] == {"name": "a", "seconds": 1.25}
+    assert document["timings"][0] == {"name": "a", "seconds": 1.25, "phases": []}
 
 
 def test_document_of_a_proof_has_what_was_promised(capsys: pytest.CaptureFixture[str]) -> None:

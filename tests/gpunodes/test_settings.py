@@ -53,6 +53,9 @@ def test_work_folder_may_be_absolute_or_in_the_home_folder(tmp_path: Path, monke
         ("root_volume_size_gib = true", r"`root_volume_size_gib` must be a whole number, not True\."),
         ("root_volume_size_gib = 7.5", r"`root_volume_size_gib` must be a whole number, not 7\.5\."),
         ("work_folder = 1", r"`work_folder` must be a text in quotes, not 1\."),
+        ("spot = 1", r"`spot` must be true or false, not 1\."),
+        ('ssh_interface = "public"', r"`ssh_interface` must be one of session_manager, public_ip, private_ip\."),
+        ('channel = "a/b"', r"`channel` must have letters, digits and hyphens only"),
         ("region = \n", r"gpunodes\.toml is not valid TOML \(.*line 1.*\); correct that line\."),
     ],
 )

@@ -3,11 +3,14 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 
-from gpunodes.errors import AwsError, InterruptedRunError, ToolError
+from gpunodes import journal as journals
+from gpunodes.errors import AwsError, GpunodesError, InterruptedRunError, ToolError
+from gpunodes.journal import Event
 from gpunodes.steps import Step, Timing, run_steps
 from tests.gpunodes.fakes import FakeClock, RecordingProgress, raising
 
@@ -132,8 +135,10 @@ def test_stop_signal_ends_the_run_after_its_clean_up(journal: Journal, number: s
 def test_interrupted_run_says_when_something_is_left(journal: Journal) -> None:
     step = journal.step("a", send(signal.SIGTERM), raising(AwsError("refused")))
 
-    with pytest.raises(InterruptedRunError, match="invoke destroy"):
+    with pytest.raises(InterruptedRunError, match="run `invoke destroy` for what could not be removed"):
         run_steps([step], RecordingProgress())
+    with pytest.raises(InterruptedRunError, match="run `invoke reap` for what could not be removed"):
+        run_steps([step], RecordingProgress(), remedy="run `invoke reap`")
 
 
 @pytest.mark.parametrize("number", STOP_SIGNALS)
@@ -179,3 +184,64 @@ def test_signal_that_is_ignored_stays_ignored_as_under_nohup(journal: Journal) -
         run_steps([journal.step("a", send(signal.SIGHUP)), journal.step("b")], RecordingProgress())
 
     assert journal.lines == ["do a", "do b", "undo b", "undo a"]
+
+
+def kept(folder: Path, steps: list[Step]) -> list[Event]:
+    """What the journal of a run has, whatever becomes of the run."""
+    with suppress(GpunodesError):
+        run_steps(steps, RecordingProgress(), clock=FakeClock(), journal=journals.Journal(folder / journals.FILE))
+    return journals.read(folder)
+
+
+def test_journal_gets_a_line_before_and_after_each_step_and_clean_up(tmp_path: Path) -> None:
+    events = kept(tmp_path, [Step("a", lambda: None, lambda: None), Step("b", lambda: None)])
+
+    assert [(event.event, event.facts["name"]) for event in events] == [
+        ("step began", "a"),
+        ("step ended", "a"),
+        ("step began", "b"),
+        ("step ended", "b"),
+        ("clean-up began", "clean up: a"),
+        ("clean-up ended", "clean up: a"),
+    ]
+    assert events[1].facts == {"name": "a", "seconds": 0, "outcome": "done"}
+
+
+def test_journal_says_what_went_wrong_in_a_step_and_in_a_clean_up(tmp_path: Path) -> None:
+    events = kept(tmp_path, [Step("a", raising(ToolError("no GPU")), raising(AwsError("refused")))])
+
+    ended = [event.facts for event in events if event.event.endswith("ended")]
+    assert ended == [
+        {"name": "a", "seconds": 0, "outcome": "failed", "error": "no GPU"},
+        {"name": "clean up: a", "seconds": 0, "outcome": "failed", "error": "refused"},
+    ]
+
+
+def test_journal_says_that_a_step_was_interrupted(tmp_path: Path) -> None:
+    events = kept(tmp_path, [Step("a", send(signal.SIGTERM))])
+
+    assert events[1].facts["outcome"] == "interrupted"
+
+
+def test_step_begins_in_the_journal_before_it_does_anything(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    kept(tmp_path, [Step("a", lambda: seen.extend(event.event for event in journals.read(tmp_path)))])
+
+    assert seen == ["step began"]
+
+
+def test_phases_of_a_step_are_part_of_its_timing() -> None:
+    phases = [Timing("wait for SSH", 6), Timing("make the image", 1)]
+
+    timings = run_steps([Step("bake", lambda: None, phases=lambda: phases)], RecordingProgress(), clock=FakeClock())
+
+    assert timings == [Timing("bake", 0, tuple(phases))]
+
+
+def test_step_can_read_what_those_before_it_took() -> None:
+    clock, timings, seen = FakeClock(), list[Timing](), list[Timing]()
+    steps = [Step("a", lambda: clock.wait(2)), Step("b", lambda: seen.extend(timings))]
+
+    assert run_steps(steps, RecordingProgress(), clock=clock, timings=timings) is timings
+    assert seen == [Timing("a", 2)]

@@ -19,6 +19,7 @@ def test_target_follows_the_settings() -> None:
 
     assert (target.name, target.region) == ("aws", "eu-central-1")
     assert (target.subnet_id, target.ssh_source_cidr) == ("subnet-1", "203.0.113.7/32")
+    assert (target.flavor, target.tolerates_missing_calls) == ("ubuntu-22.04", False)
     assert target.environment == {"AWS_REGION": "eu-central-1", "AWS_DEFAULT_REGION": "eu-central-1"}
 
 

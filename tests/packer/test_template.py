@@ -1,6 +1,7 @@
 """The template is one that Packer 1.6.6 and current Packer both accept."""
 
 import json
+import re
 import shutil
 import subprocess
 import tempfile
@@ -64,6 +65,41 @@ def test_every_variable_is_described_and_used() -> None:
 
     assert [name for name, body in declared if not body.get("description")] == []
     assert [name for name, _ in declared if f"var.{unquoted(name)}" not in template] == []
+
+
+def provisioners() -> list[tuple[str, dict[str, Any]]]:
+    [build] = parsed(TEMPLATE / "gpu-ami.pkr.hcl")["build"]
+    return [(unquoted(kind), body) for block in build["provisioner"] for kind, body in block.items()]
+
+
+def test_facts_are_downloaded_file_by_file_before_cleanup_removes_them() -> None:
+    places = [
+        (unquoted(body["source"]), unquoted(body["destination"]))
+        for kind, body in provisioners()
+        if kind == "file" and unquoted(body.get("direction", "")) == "download"
+    ]
+    last_kind, last = provisioners()[-1]
+
+    assert [source.rpartition("/")[2] for source, _ in places] == ["facts.json", "packages.tsv"]
+    assert all(target == f"${{local.facts_dir}}/{source.rpartition('/')[2]}" for source, target in places)
+    assert last_kind == "shell"
+    assert [unquoted(script).rpartition("/")[2] for script in last["scripts"]] == ["cleanup.sh", "verify-clean.sh"]
+
+
+def test_scripts_run_in_their_order_and_get_every_value_that_they_ask_for() -> None:
+    body = next(body for kind, body in provisioners() if kind == "shell" and "environment_vars" in body)
+    given = {unquoted(pair).split("=")[0] for pair in body["environment_vars"]}
+    started = [word for line in body["inline"] for word in re.findall(r"provision/([a-z-]+\.sh)", line)]
+    asked = {
+        name
+        for script in started
+        for name in re.findall(r"\$\{([A-Z_]+):\?", (ROOT / "scripts/provision" / script).read_text())
+    }
+
+    assert (started[0], started[-1]) == ("check-base.sh", "collect-facts.sh")
+    assert started.index("settle-dlami.sh") < started.index("install-gpumon.sh")  # its unit may have our unit's name
+    assert asked - given == set()
+    assert {"AGENT_VERSION", "AGENT_SHA256"} <= given
 
 
 def test_agent_configuration_fits_the_schema_of_the_real_agent() -> None:
@@ -141,6 +177,8 @@ def test_packer_validates_the_template(variables: dict[str, str]) -> None:
         ("temporary_security_group_source_cidrs", "[]", "must name at least one network"),
         ("agent_key_fingerprint", "3B789C72", "must be the full one"),
         ("run_id", "", "must not be empty"),
+        ("package_family", "yum", "must be apt or dnf"),
+        ("agent_sha256", "abc", "must have 64 hexadecimal digits"),
     ],
 )
 def test_packer_refuses_bad_values(variables: dict[str, str], name: str, value: str, message: str) -> None:

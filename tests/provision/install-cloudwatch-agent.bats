@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# A real key, real signatures and the real gpgv; curl copies out of a directory and dpkg is recorded.
+# A real key, real signatures and the real gpgv; curl copies out of a directory, dpkg and dnf are recorded.
 
 load shims
 
@@ -18,8 +18,19 @@ teardown_file() {
 fingerprint_of() { gpg --homedir "$keys" --with-colons --list-keys "$1" | awk -F: '$1 == "fpr" { print $10; exit }'; }
 
 sign_with() {
-  gpg --homedir "$keys" --batch --quiet --yes --local-user "$1" --output "$latest/amazon-cloudwatch-agent.deb.sig" \
-    --detach-sign "$latest/amazon-cloudwatch-agent.deb"
+  local package="${2:-$latest/amazon-cloudwatch-agent.deb}"
+  gpg --homedir "$keys" --batch --quiet --yes --local-user "$1" --output "$package.sig" --detach-sign "$package"
+}
+
+# An Amazon Linux base, and the package that AWS has for it.
+play_amazon_linux() {
+  export PACKAGE_FAMILY=dnf
+  printf 'ID="amzn"\nVERSION_ID="2023"\n' >"$OS_RELEASE"
+  rpm="$bucket/amazon_linux/amd64/latest/amazon-cloudwatch-agent.rpm"
+  mkdir -p "${rpm%/*}"
+  echo rpm >"$rpm"
+  sign_with aws "$rpm"
+  shim dnf install_agent
 }
 
 setup() {
@@ -32,22 +43,24 @@ setup() {
   gpg --homedir "$keys" --armor --export aws >"$bucket/assets/amazon-cloudwatch-agent.gpg"
   shim curl 'while [[ $# -gt 1 ]]; do if [[ "$1" == --output ]]; then out="$2"; fi; shift; done; cp "$bucket/${1#http://bucket/}" "$out"'
   shim systemctl
-  shim dpkg 'if [[ "$1" == --print-architecture ]]; then echo amd64; else install_agent; fi'
+  shim dpkg install_agent
+  shim uname 'echo x86_64'
   export AGENT_DIR="$BATS_TEST_TMPDIR/agent"
   mkdir -p "$AGENT_DIR/bin" "$AGENT_DIR/etc/amazon-cloudwatch-agent.d"
   echo '{}' >"$AGENT_DIR/etc/gpunodes.json"
-  printf '#!/bin/bash\nctl="$AGENT_DIR/bin/amazon-cloudwatch-agent-ctl"\nprintf "#!/bin/bash\\n. $shims/ctl\\n" >"$ctl"\nchmod +x "$ctl"\n' \
+  printf '#!/bin/bash\nctl="$AGENT_DIR/bin/amazon-cloudwatch-agent-ctl"\nprintf "#!/bin/bash\\n. $shims/ctl\\n" >"$ctl"\nchmod +x "$ctl"\necho 1.2.3 >"$AGENT_DIR/bin/CWAGENT_VERSION"\n' \
     >"$shims/install_agent"
   chmod +x "$shims/install_agent"
-  shim ctl 'if [[ "$2" == status ]]; then echo "\"configstatus\": \"configured\""; else cp "${6#file:}" "$AGENT_DIR/etc/amazon-cloudwatch-agent.d/file_gpunodes.json"; fi'
-  export shims AGENT_BASE_URL=http://bucket AGENT_RETRY_SECONDS=0 OS_RELEASE="$BATS_TEST_TMPDIR/os-release"
+  shim ctl 'if [[ "$2" == status ]]; then echo "\"configstatus\": \"configured\""; exit; fi
+cp "${6#file:}" "$AGENT_DIR/etc/amazon-cloudwatch-agent.d/file_gpunodes.json"; echo "Configuration validation succeeded"'
+  export shims AGENT_BASE_URL=http://bucket AGENT_RETRY_SECONDS=0 OS_RELEASE="$BATS_TEST_TMPDIR/os-release" PACKAGE_FAMILY=apt
   export AGENT_KEY_FINGERPRINT="$(fingerprint_of aws)"
   echo 'ID=debian' >"$OS_RELEASE"
 }
 
 refused() {
   [ "$status" -eq 1 ]
-  run grep 'dpkg --install' "$commands"
+  run grep -E 'dpkg --install|dnf .*install' "$commands"
   [ "$status" -ne 0 ]
 }
 
@@ -73,7 +86,7 @@ refused() {
 }
 
 @test "each input that is missing is named" {
-  for name in AGENT_BASE_URL AGENT_KEY_FINGERPRINT; do
+  for name in AGENT_BASE_URL AGENT_KEY_FINGERPRINT PACKAGE_FAMILY; do
     run env --unset="$name" bash "$scripts/install-cloudwatch-agent.sh"
     [ "$status" -ne 0 ]
     [[ "$output" == *"Set $name to"* ]]
@@ -112,16 +125,128 @@ refused() {
   [ "$(grep -c 'latest/amazon-cloudwatch-agent.deb$' "$commands")" -eq 2 ]
 }
 
-@test "a family that is not covered is refused with a sentence" {
-  echo 'ID="amzn"' >"$OS_RELEASE"
-  run bash "$scripts/install-cloudwatch-agent.sh"
-  [[ "$output" == *"cannot be installed on amzn yet"* ]]
+@test "a base that is not covered is refused with a sentence" {
+  echo 'ID="fedora"' >"$OS_RELEASE"
+  PACKAGE_FAMILY=dnf run bash "$scripts/install-cloudwatch-agent.sh"
+  [[ "$output" == *"error: The CloudWatch agent cannot be installed on fedora by dnf; use"* ]]
   refused
 }
 
+@test "a processor that AWS has no agent for is refused with a sentence" {
+  shim uname 'echo riscv64'
+  run bash "$scripts/install-cloudwatch-agent.sh"
+  [[ "$output" == *"error: There is no CloudWatch agent for riscv64"* ]]
+  refused
+}
+
+@test "Amazon Linux: the signed rpm is installed by dnf, without asking a repository" {
+  play_amazon_linux
+  run bash "$scripts/install-cloudwatch-agent.sh"
+  echo "$output"
+  [ "$status" -eq 0 ]
+  grep -q "^dnf --quiet --assumeyes --disablerepo=\* install .*/amazon-cloudwatch-agent.rpm\$" "$commands"
+  run grep dpkg "$commands"
+  [ "$status" -ne 0 ]
+}
+
+@test "Amazon Linux: a foreign signature is refused" {
+  play_amazon_linux
+  sign_with foreign "$rpm"
+  run bash "$scripts/install-cloudwatch-agent.sh"
+  [[ "$output" == *"error: "*"is not signed by"* ]]
+  refused
+}
+
+@test "Amazon Linux: its own gnupg, which lacks gpgv, is replaced; without it nothing is installed" {
+  play_amazon_linux
+  mkdir "$BATS_TEST_TMPDIR/bin"
+  for name in bash dirname mktemp rm sed tr gpg cat; do ln -s "$(command -v $name)" "$BATS_TEST_TMPDIR/bin/$name"; done
+  shim dnf 'exit 1'
+  run env PATH="$shims:$BATS_TEST_TMPDIR/bin" bash "$scripts/install-cloudwatch-agent.sh"
+  echo "$output"
+  [ "$status" -eq 1 ]
+  [[ "$output" == *"error: gpg and gpgv cannot be installed"* ]]
+  grep -q '^dnf --quiet --assumeyes --allowerasing install gnupg2-full$' "$commands"
+}
+
+@test "a version that is pinned is the one that is downloaded" {
+  mv "$latest" "${latest%/*}/1.2.3"
+  AGENT_VERSION=1.2.3 run bash "$scripts/install-cloudwatch-agent.sh"
+  [ "$status" -eq 0 ]
+  grep -q 'http://bucket/debian/amd64/1.2.3/amazon-cloudwatch-agent.deb$' "$commands"
+}
+
+@test "a package that holds another version than its folder says is refused" {
+  mv "$latest" "${latest%/*}/1.2.4"
+  AGENT_VERSION=1.2.4 run bash "$scripts/install-cloudwatch-agent.sh"
+  [ "$status" -eq 1 ]
+  [[ "$output" == *"error: The package of version 1.2.4 holds the agent 1.2.3; correct agent_version"* ]]
+}
+
+@test "a version that does not exist is refused with a sentence" {
+  AGENT_VERSION=9.9 run bash "$scripts/install-cloudwatch-agent.sh"
+  [[ "$output" == *"error: "*"cannot be downloaded from http://bucket/debian/amd64/9.9/"* ]]
+  refused
+}
+
+@test "a pinned SHA-256 is checked beside the signature" {
+  digest="$(sha256sum "$latest/amazon-cloudwatch-agent.deb" | cut -d' ' -f1)"
+  AGENT_SHA256="${digest^^}" run bash "$scripts/install-cloudwatch-agent.sh"
+  [ "$status" -eq 0 ]
+  : >"$commands"
+  AGENT_SHA256="${digest/[0-9]/x}" run bash "$scripts/install-cloudwatch-agent.sh"
+  [[ "$output" == *"error: The package at "*" has the SHA-256 $digest, not the pinned"* ]]
+  refused
+}
+
+@test "what was configured before stays, and the check holds it" {
+  install_agent
+  touch "$AGENT_DIR/bin/amazon-cloudwatch-agent" && chmod +x "$AGENT_DIR/bin/amazon-cloudwatch-agent"
+  echo '{"metrics": 1}' >"$AGENT_DIR/etc/amazon-cloudwatch-agent.d/ssm_theirs"
+  run bash "$scripts/install-cloudwatch-agent.sh"
+  [ "$status" -eq 0 ]
+  grep -q metrics "$AGENT_DIR/etc/amazon-cloudwatch-agent.d/ssm_theirs"
+  # An agent that wipes it, as fetch-config does.
+  sed -i 's/^cp /rm "$AGENT_DIR"\/etc\/amazon-cloudwatch-agent.d\/*; cp /' "$shims/ctl"
+  run bash "$scripts/install-cloudwatch-agent.sh"
+  echo "$output"
+  [ "$status" -eq 1 ]
+  [[ "$output" == *"error: Appending changed what was configured before"*"ssm_theirs"* ]]
+}
+
+@test "a configuration that exists as TOML only is not overwritten" {
+  install_agent
+  touch "$AGENT_DIR/bin/amazon-cloudwatch-agent" && chmod +x "$AGENT_DIR/bin/amazon-cloudwatch-agent"
+  echo '[agent]' >"$AGENT_DIR/etc/amazon-cloudwatch-agent.toml"
+  run bash "$scripts/install-cloudwatch-agent.sh"
+  [ "$status" -eq 1 ]
+  [[ "$output" == *"error: The base configures its agent by a TOML file alone"* ]]
+  run grep append-config "$commands"
+  [ "$status" -ne 0 ]
+}
+
+@test "a configuration that the agent refuses fails the bake with the agent's words" {
+  shim ctl 'touch "$AGENT_DIR/etc/amazon-cloudwatch-agent.d/file_gpunodes.json.tmp"
+echo "2026/11/22 07:00:00 E! Invalid Json input schema."
+echo "2026/11/22 07:00:00 Under path : /metrics/metrics_collected/mem/measurement | Error : Invalid type. Expected: array, given: string"
+echo "Configuration validation first phase failed. Agent version: 1.2.3." >&2; exit 99'
+  run bash "$scripts/install-cloudwatch-agent.sh"
+  echo "$output"
+  [ "$status" -eq 1 ]
+  [[ "$output" == *"error: The CloudWatch agent refuses its configuration with ours appended (E! Invalid Json input schema;Under path : /metrics/metrics_collected/mem/measurement | Error : Invalid type. Expected: array, given: string)"* ]]
+  [[ "$output" == *"first phase failed"* ]]
+  [ ! -e "$AGENT_DIR/etc/amazon-cloudwatch-agent.d/file_gpunodes.json.tmp" ]
+}
+
+@test "an agent that does not say that it validated is not believed" {
+  shim ctl 'true'
+  run bash "$scripts/install-cloudwatch-agent.sh"
+  [ "$status" -eq 1 ]
+  [[ "$output" == *"error: The CloudWatch agent refuses its configuration"* ]]
+}
+
 @test "a lock that another dpkg holds is waited for" {
-  shim dpkg 'if [[ "$1" == --print-architecture ]]; then echo amd64; exit; fi
-if (($(grep -c "dpkg --install" "$commands") < 3)); then echo "dpkg: error: dpkg frontend lock was locked by another process" >&2; exit 2; fi
+  shim dpkg 'if (($(grep -c "dpkg --install" "$commands") < 3)); then echo "dpkg: error: dpkg frontend lock was locked by another process" >&2; exit 2; fi
 install_agent'
   run bash "$scripts/install-cloudwatch-agent.sh"
   echo "$output"
@@ -130,8 +255,7 @@ install_agent'
 }
 
 @test "a package that cannot be installed fails at once with the reason" {
-  shim dpkg 'if [[ "$1" == --print-architecture ]]; then echo amd64; exit; fi
-echo "dpkg: error processing archive" >&2; exit 1'
+  shim dpkg 'echo "dpkg: error processing archive" >&2; exit 1'
   run bash "$scripts/install-cloudwatch-agent.sh"
   [ "$status" -eq 1 ]
   [[ "$output" == *"error processing archive"* ]]

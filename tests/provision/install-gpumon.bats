@@ -9,7 +9,7 @@ setup() {
   shim systemd-analyze
   shim journalctl
   export WHEELHOUSE="$BATS_TEST_TMPDIR/wheelhouse" VENV_DIR="$BATS_TEST_TMPDIR/venv" UNIT_DIR="$BATS_TEST_TMPDIR/units"
-  export EXPECTED_GPUMON_VERSION=9.8.7
+  export EXPECTED_GPUMON_VERSION=9.8.7 PACKAGE_FAMILY=apt
   mkdir -p "$WHEELHOUSE" "$UNIT_DIR"
   make_wheel
 }
@@ -57,16 +57,73 @@ PYTHON
   [ "$status" -ne 0 ]
 }
 
-@test "a Python without ensurepip is refused with a sentence" {
+# A Python that knows of no pip.
+play_bare_python() {
   shim python3 'exec "$real_python3" -c "import sys, sysconfig
 sys.path_importer_cache.clear(); sys.modules[\"ensurepip\"] = None
 sysconfig.get_config_var = lambda name: \"/nowhere\"
 exec(sys.stdin.read())"'
-  real_python3="$(PATH="${PATH#"$shims:"}" command -v python3)" run bash "$scripts/install-gpumon.sh"
+  export real_python3="$(PATH="${PATH#"$shims:"}" command -v python3)"
+}
+
+@test "a Python without pip gets the package that has it; where that cannot be, a sentence" {
+  play_bare_python
+  shim apt-get
+  run bash "$scripts/install-gpumon.sh"
   echo "$output"
   [ "$status" -eq 1 ]
-  [[ "$output" == *"install python3-venv"* ]]
+  [[ "$output" == *"error: python3 has no pip bundled; install python3-venv in the base image"* ]]
   [[ "$output" != *Traceback* ]]
+  grep -q '^apt-get .* install --no-install-recommends python3-pip-whl$' "$commands"
+  shim apt-get 'exit 100'
+  run bash "$scripts/install-gpumon.sh"
+  [ "$status" -eq 1 ]
+  [[ "$output" == *"error: python3 has no pip bundled and its package cannot be installed"* ]]
+}
+
+# Amazon Linux 2023 as it is shipped: python3 is 3.9, which must not be used; the newer ones have numbers.
+play_amazon_linux() {
+  export PACKAGE_FAMILY=dnf real_python3="$(PATH="${PATH#"$shims:"}" command -v python3)"
+  mkdir "$BATS_TEST_TMPDIR/bin"
+  ln -s /usr/bin/* "$BATS_TEST_TMPDIR/bin"
+  rm -f "$BATS_TEST_TMPDIR"/bin/python*
+  PATH="$shims:$BATS_TEST_TMPDIR/bin"
+  shim python3 'echo "this is 3.9" >&2; exit 1'
+}
+
+@test "Amazon Linux: the newest numbered Python is taken, not python3" {
+  play_amazon_linux
+  for minor in 9 11 12; do shim "python3.$minor" 'exec "$real_python3" "$@"'; done
+  run bash "$scripts/install-gpumon.sh"
+  echo "$output"
+  [ "$status" -eq 0 ]
+  grep -q '^python3.12 -m venv' "$commands"
+  run grep -E '^(dnf|python3|python3.9|python3.11) ' "$commands"
+  [ "$status" -ne 0 ]
+}
+
+@test "Amazon Linux: without a newer Python, python3.11 is installed by dnf" {
+  play_amazon_linux
+  shim dnf 'printf "#!/bin/bash\nexec \"$real_python3\" \"\$@\"\n" >"${0%/*}/python3.11"; chmod +x "${0%/*}/python3.11"'
+  run bash "$scripts/install-gpumon.sh"
+  echo "$output"
+  [ "$status" -eq 0 ]
+  grep -q '^dnf --quiet --assumeyes install python3.11$' "$commands"
+}
+
+@test "Amazon Linux: a dnf that cannot install Python fails with a sentence" {
+  play_amazon_linux
+  shim dnf 'exit 1'
+  run bash "$scripts/install-gpumon.sh"
+  [ "$status" -eq 1 ]
+  [[ "$output" == *"error: The base has no Python 3.10 or newer and dnf cannot install python3.11"* ]]
+}
+
+@test "an apt base whose python3 is too old is refused with a sentence" {
+  shim python3 'exit 1'
+  run bash "$scripts/install-gpumon.sh"
+  [ "$status" -eq 1 ]
+  [[ "$output" == *"error: The base's python3 is older than 3.10"* ]]
 }
 
 @test "a wheelhouse without requirements.txt is refused with a sentence" {
@@ -77,7 +134,7 @@ exec(sys.stdin.read())"'
 }
 
 @test "each input that is missing is named" {
-  for name in WHEELHOUSE EXPECTED_GPUMON_VERSION; do
+  for name in WHEELHOUSE EXPECTED_GPUMON_VERSION PACKAGE_FAMILY; do
     run env --unset="$name" bash "$scripts/install-gpumon.sh"
     [ "$status" -ne 0 ]
     [[ "$output" == *"Set $name to"* ]]

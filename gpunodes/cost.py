@@ -1,0 +1,81 @@
+"""What an instance costs: AWS's price list and the spot price history."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from gpunodes.aws import Clients
+from gpunodes.errors import AwsError
+
+_PRICE_LIST_REGION = "us-east-1"  # the price list is served in a few regions only, for all of them
+_SECONDS_PER_HOUR = 3600.0
+
+
+@dataclass(frozen=True)
+class HourlyPrice:
+    """Price of an instance.
+
+    Attributes:
+        usd: per hour; None where it could not be read.
+        reason: why not, or where it comes from.
+    """
+
+    usd: float | None
+    reason: str
+
+    def of(self, seconds: float) -> float | None:
+        """Cost of so many seconds, USD: instances are billed by the second, at least a minute."""
+        return None if self.usd is None else self.usd * max(seconds, 60.0) / _SECONDS_PER_HOUR
+
+
+def hourly_price(clients: Clients, instance_type: str, *, spot: bool = False) -> HourlyPrice:
+    """Price of a Linux instance in the target's region (Price List GetProducts, EC2 DescribeSpotPriceHistory).
+
+    Nothing fails for it: who may not read prices sees that.
+    """
+    try:
+        price = _spot(clients, instance_type) if spot else _on_demand(clients, instance_type)
+    except AwsError as error:
+        return HourlyPrice(None, str(error))
+    if price is None:
+        return HourlyPrice(None, f"the price list has no price of {instance_type} in {clients.target.region}")
+    return HourlyPrice(price, "spot price now" if spot else "on-demand price")
+
+
+def _on_demand(clients: Clients, instance_type: str) -> float | None:
+    wanted = {
+        "instanceType": instance_type,
+        "regionCode": clients.target.region,
+        "operatingSystem": "Linux",
+        "preInstalledSw": "NA",
+        "tenancy": "Shared",
+        "capacitystatus": "Used",
+    }
+    filters = [{"Type": "TERM_MATCH", "Field": field, "Value": value} for field, value in wanted.items()]
+    answer = clients.ask(
+        "pricing",
+        "reading the price list",
+        lambda pricing: pricing.get_products(ServiceCode="AmazonEC2", Filters=filters, MaxResults=1),
+        region=_PRICE_LIST_REGION,
+    )
+    if not answer or not answer["PriceList"]:
+        return None
+    product: dict[str, Any] = json.loads(answer["PriceList"][0])
+    dimensions = [
+        dimension for term in product["terms"]["OnDemand"].values() for dimension in term["priceDimensions"].values()
+    ]
+    return next((float(dimension["pricePerUnit"]["USD"]) for dimension in dimensions), None)
+
+
+def _spot(clients: Clients, instance_type: str) -> float | None:
+    answer = clients.ask(
+        "ec2",
+        "reading the spot price",
+        lambda ec2: ec2.describe_spot_price_history(
+            InstanceTypes=[instance_type], ProductDescriptions=["Linux/UNIX"], MaxResults=10
+        ),
+    )
+    prices = [float(row["SpotPrice"]) for row in answer["SpotPriceHistory"]] if answer else []
+    return min(prices, default=None)

@@ -1,0 +1,116 @@
+"""A proxy before the offline cloud's API: it tells which calls pass, refuses them, or is a network that is cut."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from localaws.layout import Layout
+
+_EXPIRED_XML = (
+    "<Response><Errors><Error><Code>ExpiredToken</Code><Message>The token is expired</Message></Error></Errors>"
+    "<RequestID>1</RequestID></Response>"
+)
+_EXPIRED_JSON = '{"__type": "ExpiredTokenException", "message": "The token is expired"}'
+
+
+@dataclass
+class ApiProxy:
+    """What the tests decide.
+
+    Attributes:
+        before: called with a call's name before it is passed on, in the thread that serves it.
+        after: the same, once its answer is there.
+        is_cut: close every connection without an answer.
+        is_expired: answer every call with an expired token.
+        calls: names of the calls so far, such as `RunInstances`.
+    """
+
+    before: Callable[[str], None] = lambda _name: None
+    after: Callable[[str], None] = lambda _name: None
+    is_cut: bool = False
+    is_expired: bool = False
+    calls: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def before_the_api(layout: Layout) -> Iterator[ApiProxy]:
+    """Put a proxy between the offline cloud and whoever asks `localaws` for its endpoint."""
+    facts = json.loads(layout.daemon_facts.read_text())
+    proxy = ApiProxy()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(proxy, facts["endpoint_url"]))
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    changed = {**facts, "endpoint_url": f"http://127.0.0.1:{server.server_port}"}
+    layout.daemon_facts.write_text(json.dumps(changed))
+    try:
+        yield proxy
+    finally:
+        layout.daemon_facts.write_text(json.dumps(facts))
+        server.shutdown()
+        server.server_close()
+
+
+def _handler(proxy: ApiProxy, upstream: str) -> type[BaseHTTPRequestHandler]:
+    place = urlsplit(upstream)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            name = _name(self.headers, body)
+            proxy.calls.append(name)
+            proxy.before(name)
+            if proxy.is_cut:
+                self.close_connection = True
+                return
+            if proxy.is_expired:
+                is_json = "X-Amz-Target" in self.headers
+                self._answer(400, {}, (_EXPIRED_JSON if is_json else _EXPIRED_XML).encode())
+                return
+            status, headers, content = self._pass_on(body)
+            self._answer(status, headers, content)
+            proxy.after(name)
+
+        do_GET = do_PUT = do_POST  # noqa: N815 - the names that http.server looks for
+
+        def _pass_on(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
+            connection = http.client.HTTPConnection(place.netloc, timeout=60)
+            try:
+                connection.request(self.command, self.path, body, dict(self.headers))
+                answer = connection.getresponse()
+                return answer.status, dict(answer.getheaders()), answer.read()
+            finally:
+                connection.close()
+
+        def _answer(self, status: int, headers: dict[str, str], content: bytes) -> None:
+            self.send_response(status)
+            for name, value in headers.items():
+                if name.lower() not in {"content-length", "transfer-encoding", "connection", "server", "date"}:
+                    self.send_header(name, value)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_arguments: Any) -> None:
+            """Nothing: pytest shows what matters."""
+
+    return Handler
+
+
+def _name(headers: Any, body: bytes) -> str:
+    """The call's name, in each of the protocols that boto3 and the Go SDK speak."""
+    if target := headers.get("X-Amz-Target", ""):
+        return str(target).rpartition(".")[2]
+    if found := re.search(r"/operation/(\w+)", headers.get("X-Amzn-Operation", "")):
+        return found[1]
+    return parse_qs(body.decode(errors="replace")).get("Action", ["?"])[0]

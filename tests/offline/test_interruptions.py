@@ -1,0 +1,193 @@
+"""Whatever ends a bake, and wherever: nothing that it made stays, at once or after `invoke reap`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpunodes import journal
+from tests.offline.api_proxy import ApiProxy, before_the_api
+from tests.offline.conftest import REPOSITORY, Cloud, parse, run_invoke, wait_until
+
+RUNS = REPOSITORY / ".gpunodes" / "runs"
+# One call of each step of a bake: the lock, the key, the way in, Packer's own, the seal.
+CALLS = [
+    "PutParameter",
+    "ImportKeyPair",
+    "CreateSecurityGroup",
+    "RunInstances",
+    "StopInstances",
+    "CreateImage",
+    "TerminateInstances",
+    "ModifyImageAttribute",
+]
+
+
+@pytest.fixture
+def proxy(cloud: Cloud) -> Iterator[ApiProxy]:
+    with before_the_api(cloud.layout) as api:
+        yield api
+
+
+@dataclass
+class Bake:
+    """A bake that goes on, and what becomes of it."""
+
+    process: subprocess.Popen[str]
+    known: set[Path]
+    errors: str = ""
+    done: list[str] = field(default_factory=list)
+
+    @property
+    def run_id(self) -> str:
+        [folder] = set(RUNS.iterdir()) - self.known
+        return folder.name
+
+    def wait(self, seconds: float = 240) -> int:
+        _, self.errors = self.process.communicate(timeout=seconds)
+        return self.process.returncode
+
+    def once(self, call: str, action: Callable[[], None]) -> Callable[[str], None]:
+        """What the proxy may do after a call: the action, the first time that it is this one."""
+
+        def act(name: str) -> None:
+            if name == call and not self.done:
+                self.done.append(call)
+                action()
+
+        return act
+
+
+@pytest.fixture
+def bake(proxy: ApiProxy) -> Iterator[Bake]:
+    """A bake through the proxy; it waits at its first call until the test lets it go on."""
+    RUNS.mkdir(parents=True, exist_ok=True)
+    known = set(RUNS.iterdir())
+    process = subprocess.Popen(
+        [sys.executable, "-m", "invoke", "build-ami", "--offline"],
+        cwd=REPOSITORY,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    yield Bake(process, known)
+    proxy.is_cut = proxy.is_expired = False
+    if process.poll() is None:
+        process.kill()
+        process.communicate()
+
+
+def left(cloud: Cloud, run_id: str) -> dict[str, list[str]]:
+    """What carries the run's id or was made by it, asked of the API and not of our own records."""
+    of_run = [{"Name": "tag:gpunodes:run-id", "Values": [run_id]}]
+    alive = [{"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]}]
+    ec2 = cloud.ec2
+    reservations = ec2.describe_instances(Filters=alive)["Reservations"]
+    found = {
+        "instances": [i["InstanceId"] for reservation in reservations for i in reservation["Instances"]],
+        "volumes": [v["VolumeId"] for v in ec2.describe_volumes(Filters=of_run)["Volumes"]],
+        "images": [i["ImageId"] for i in ec2.describe_images(Owners=["self"])["Images"] if run_id in i["Name"]],
+        "snapshots": [s["SnapshotId"] for s in ec2.describe_snapshots(Filters=of_run)["Snapshots"]],
+        "keys": [k["KeyName"] for k in ec2.describe_key_pairs()["KeyPairs"] if run_id in k["KeyName"]],
+        "groups": [
+            g["GroupName"] for g in ec2.describe_security_groups()["SecurityGroups"] if run_id in g["GroupName"]
+        ],
+        "roles": [r["RoleName"] for r in cloud.iam.list_roles()["Roles"] if run_id in r["RoleName"]],
+        "private keys": [str(path) for path in (RUNS / run_id).glob("ssh_key*")],
+    }
+    return {kind: ids for kind, ids in found.items() if ids}
+
+
+def reap(run_id: str) -> dict[str, Any]:
+    result = run_invoke("reap", "--offline", "--apply", "--json", "--run", run_id)
+    assert result.returncode == 0, result.stderr
+    return parse(result.stdout)
+
+
+def story(run_id: str) -> str:
+    return "\n".join(journal.story(journal.read(RUNS / run_id)))
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_after_kill_9_at_every_step_reap_leaves_nothing(cloud: Cloud, proxy: ApiProxy, bake: Bake, call: str) -> None:
+    proxy.after = bake.once(call, bake.process.kill)
+    assert bake.wait() == -signal.SIGKILL
+    assert bake.done == [call]
+
+    run_id = bake.run_id
+    reap(run_id)
+    # Packer notices that nobody listens any more at its next line, and may still be making something until then.
+    wait_until(lambda: not _packers(run_id), 120, lambda: _packers(run_id))
+    reap(run_id)
+
+    assert left(cloud, run_id) == {}
+    assert "killed there" in story(run_id)
+    assert reap(run_id)["leftovers"] == []
+
+
+@pytest.mark.parametrize("call", ["ImportKeyPair", "RunInstances", "CreateImage", "ModifyImageAttribute"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_at_every_step_leaves_nothing_at_once(
+    cloud: Cloud, proxy: ApiProxy, bake: Bake, call: str, number: signal.Signals
+) -> None:
+    proxy.after = bake.once(call, lambda: bake.process.send_signal(number))
+    assert bake.wait() == 130, bake.errors
+    assert bake.done == [call]
+
+    assert "Stopped as asked" in bake.errors
+    assert "Traceback" not in bake.errors
+    assert left(cloud, bake.run_id) == {}
+    assert "interrupted" in story(bake.run_id)
+
+
+@pytest.mark.parametrize("call", ["RunInstances", "CreateImage"])
+def test_a_packer_that_crashes_leaves_nothing_at_once(cloud: Cloud, proxy: ApiProxy, bake: Bake, call: str) -> None:
+    proxy.after = bake.once(call, lambda: _kill(_packers(bake.run_id)))
+    assert bake.wait() == 3, bake.errors
+    assert bake.done == [call]
+
+    assert "Packer crashed" in bake.errors
+    assert "Traceback" not in bake.errors
+    assert left(cloud, bake.run_id) == {}
+
+
+@pytest.mark.parametrize(("trouble", "exit_codes"), [("is_cut", {3}), ("is_expired", {2, 3})])
+def test_what_a_lost_network_or_login_left_is_reaped(
+    cloud: Cloud, proxy: ApiProxy, bake: Bake, trouble: str, exit_codes: set[int]
+) -> None:
+    proxy.after = bake.once("RunInstances", lambda: setattr(proxy, trouble, True))
+    assert bake.wait(600) in exit_codes, bake.errors
+    assert "Traceback" not in bake.errors
+    assert "invoke reap" in bake.errors
+    assert left(cloud, bake.run_id) != {}
+
+    setattr(proxy, trouble, False)
+    reap(bake.run_id)
+    assert left(cloud, bake.run_id) == {}
+
+
+def _packers(run_id: str) -> list[int]:
+    """Processes of the Packer of a run."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().decode(errors="replace").split("\0")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if Path(words[0]).name.startswith("packer") and any(run_id in word for word in words):
+            found.append(int(path.parent.name))
+    return found
+
+
+def _kill(process_ids: list[int]) -> None:
+    for process_id in process_ids:
+        os.kill(process_id, signal.SIGKILL)
