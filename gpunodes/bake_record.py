@@ -102,7 +102,11 @@ def seal_record(sealed: Sealed) -> Seal:
 
 def version_tags(found: dict[str, Any]) -> dict[str, str]:
     """Tags of the image that say what is in it where its evidence is not at hand."""
-    tagged = {"gpunodes:driver-version": "nvidia_driver_version", "gpunodes:agent-version": "cloudwatch_agent_version"}
+    tagged = {
+        "gpunodes:driver-version": "nvidia_driver_version",
+        "gpunodes:agent-version": "cloudwatch_agent_version",
+        "gpunodes:bake-instance": "instance_id",
+    }
     return {tag: str(found.get(name) or "unknown")[:256] for tag, name in tagged.items()}
 
 

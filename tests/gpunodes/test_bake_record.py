@@ -80,4 +80,5 @@ def test_tags_name_the_versions_that_matter() -> None:
     assert bake_record.version_tags({**FACTS, "cloudwatch_agent_version": None}) == {
         "gpunodes:driver-version": "595.64",
         "gpunodes:agent-version": "unknown",
+        "gpunodes:bake-instance": "i-1",
     }
