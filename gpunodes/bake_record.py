@@ -112,8 +112,12 @@ def version_tags(found: dict[str, Any]) -> dict[str, str]:
 
 def durations(timings: list[Timing], packer_seconds: float) -> Durations:
     """The steps so far, and whose time it was."""
-    total = sum(timing.seconds for timing in timings)
-    return Durations(tuple(timings), packer_seconds, max(0.0, total - packer_seconds))
+    own_seconds = max(0.0, sum(timing.seconds for timing in timings) - packer_seconds)
+    return Durations(tuple(map(_rounded, timings)), round(packer_seconds, 3), round(own_seconds, 3))
+
+
+def _rounded(timing: Timing) -> Timing:
+    return Timing(timing.name, round(timing.seconds, 3), tuple(map(_rounded, timing.phases)))
 
 
 def cost(clients: Clients, settings: Settings, packer_seconds: float) -> CostEstimate:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -198,7 +199,7 @@ class BakeSteps:
             durations=bake_record.durations(self.timings, result.seconds),
             cost=bake_record.cost(self.clients, self.settings, result.seconds),
             baked_at=now.isoformat(timespec="seconds"),
-            tools={"packer": ".".join(str(part) for part in self.packer_version)},
+            tools={"packer": ".".join(map(str, self.packer_version)), "python": platform.python_version()},
         )
 
     @property
