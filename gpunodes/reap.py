@@ -15,8 +15,10 @@ from pathlib import Path
 from gpunodes import journal, leftovers, resource_kinds, resources, runs
 from gpunodes.aws import Clients
 from gpunodes.errors import AwsError, GpunodesError, PreflightError
+from gpunodes.key_pair import KeyPair
 from gpunodes.resource_kinds import INSTANCE, KINDS
 from gpunodes.resources import Kind, Resource
+from gpunodes.runs import Run
 from gpunodes.settings import Settings
 from gpunodes.target import Target
 
@@ -192,7 +194,16 @@ def reap_region(
     what = plan(clients, now or datetime.now(UTC), run_id=run_id, is_going_on=alive, is_over=over, kinds=kinds)
     if not apply:
         return Reaped(what, False, [], list(what.failures))
-    return reap(clients, what, wait=wait, record=partial(_tell_journal, settings), kinds=kinds)
+    reaped = reap(clients, what, wait=wait, record=partial(_tell_journal, settings), kinds=kinds)
+    for name in {leftover.run_id for leftover in what.leftovers} | ({run_id} if run_id else set()):
+        _remove_private_key(settings, name)
+    return reaped
+
+
+def _remove_private_key(settings: Settings, run_id: str) -> None:
+    """The half of a run's key that lies in this checkout; it opens nothing any more."""
+    if runs.is_over(settings, run_id):
+        KeyPair.of(Run(run_id, settings.runs_folder / run_id)).private_key.unlink(missing_ok=True)
 
 
 def _tell_journal(settings: Settings, leftover: Leftover, failure: str) -> None:

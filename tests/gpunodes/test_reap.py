@@ -547,6 +547,21 @@ def test_the_journal_of_a_run_of_this_checkout_is_told(clients: Clients, moto_ur
     assert not (settings.runs_folder / OTHER_RUN_ID).exists()
 
 
+def test_the_private_key_of_a_killed_run_goes_and_that_of_another_stays(
+    clients: Clients, moto_url: str, tmp_path: Path
+) -> None:
+    settings = Settings(work_folder=tmp_path)
+    killed, other = (runs.start(settings, "test") for _ in range(2))
+    for run in (killed, other):
+        KeyPair.of(run).import_into(clients, run)
+
+    reap.reap_region(fakes.target(moto_url), settings, apply=True, run_id=killed.run_id)
+
+    assert not KeyPair.of(killed).private_key.exists()
+    assert KeyPair.of(other).private_key.exists()
+    assert [pair["KeyName"] for pair in clients.ec2.describe_key_pairs()["KeyPairs"]] == [KeyPair.of(other).name]
+
+
 def test_a_run_of_this_checkout_that_lives_is_left_alone(clients: Clients, moto_url: str, tmp_path: Path) -> None:
     settings = Settings(work_folder=tmp_path)
     run = fakes.run(settings.runs_folder / RUN_ID)
