@@ -63,9 +63,12 @@ def resolve(clients: Clients, target: Target, flavor: Flavor, asked: str | None,
     for other in flavors.every():
         if other.has_ended(now.date()) and other.fits(base.name):
             raise _ended(other, now)
-    if not asked:
+    _check_volume(base, flavor, image)
+    _check_other_volumes(base)
+    if asked:
+        _check_flavor(base, flavor)
+    else:
         _check_publisher(base, flavor)
-    _check_device(base, flavor, image)
     if base.deprecation_time and base.deprecation_time < now.astimezone(UTC).isoformat():
         base.notes.append(f"the base image {base.image_id} is deprecated since {base.deprecation_time[:10]}")
     return base
@@ -130,21 +133,42 @@ def _check_publisher(base: Base, flavor: Flavor) -> None:
             f"Image {base.image_id} is named `{base.name}`, which is not of flavor {flavor.name}; name it with"
             " --source-ami if it is the right one."
         )
-
-
-def _check_device(base: Base, flavor: Flavor, image: dict[str, Any]) -> None:
-    if image.get("RootDeviceType") != "ebs" or not base.root_gib:
-        raise UsageError(f"Image {base.image_id} has no EBS root volume; a bake needs a base image that has.")
     if base.root_device_name != flavor.root_device_name:
         raise UsageError(
             f"The root device of {base.image_id} is {base.root_device_name}, that of flavor {flavor.name} is"
-            f" {flavor.root_device_name}; choose the flavor that fits with --flavor."
+            f" {flavor.root_device_name}; name it with --source-ami if it is the right one."
         )
+
+
+def _check_volume(base: Base, flavor: Flavor, image: dict[str, Any]) -> None:
+    if image.get("RootDeviceType") == "instance-store" or not base.root_gib:
+        raise UsageError(f"Image {base.image_id} has no EBS root volume; a bake needs a base image that has.")
     if base.architecture != flavor.architecture:
         raise UsageError(
             f"Image {base.image_id} is for {base.architecture} and flavor {flavor.name} for {flavor.architecture};"
             " choose an image that fits."
         )
+
+
+def _check_other_volumes(base: Base) -> None:
+    """The template encrypts the root volume; the seal would refuse any other that is plain, after the whole bake."""
+    plain = [
+        mapping["DeviceName"]
+        for mapping in base.raw.get("BlockDeviceMappings", [])
+        if "Ebs" in mapping and mapping["DeviceName"] != base.root_device_name and not mapping["Ebs"].get("Encrypted")
+    ]
+    if plain:
+        raise UsageError(
+            f"Image {base.image_id} has more volumes than its root ({', '.join(plain)}), and they are not encrypted;"
+            " choose a base image without them, or with encrypted ones."
+        )
+
+
+def _check_flavor(base: Base, flavor: Flavor) -> None:
+    """A name says nothing of somebody's own image; but one of another flavor's publisher is of that flavor."""
+    other = next((known.name for known in flavors.every() if known.fits(base.name)), flavor.name)
+    if other != flavor.name and not flavor.fits(base.name):
+        raise UsageError(f"Image {base.image_id} is named `{base.name}`, as those of flavor {other} are; add --flavor.")
 
 
 def _ended(flavor: Flavor, now: datetime) -> UsageError:

@@ -20,6 +20,7 @@ _ESCAPES = {"%!(PACKER_COMMA)": ",", "\\r": "\r", "\\n": "\n"}
 _PREFIX = re.compile(r"(?:==>|-->| {3}) (?:[^\s:]+: ?)?")
 _COMPLAINT = re.compile(r"(?<![\w-])[Ee]rror(?:ed)?(?![\w-])|failed|missing|refus|mismatch|ssm error")
 _LISTING = re.compile(r"(?:Error: )?\d+ errors?(?:\(s\))? occurred:?$")  # what is wrong follows, each after a `* `
+_OWN_SENTENCE = re.compile(r"\.sh: error: ")  # how a script of ours says why it fails, whatever its tools said before
 _CRASH = re.compile(r"^panic: |^fatal error: |^SIG[A-Z]+: |PACKER CRASH|Packer crashed")
 _PLUGIN_GONE = re.compile(r"unexpected EOF|EOF|connection is shut down|.*plugin (?:process )?exited.*", re.IGNORECASE)
 _REPEATED = {"artifact", "artifact-count", "error", "error-count"}  # Packer says these for people too
@@ -179,8 +180,9 @@ class BuildOutput:
 
     @property
     def reason(self) -> str:
-        """The first complaint since the script that failed began, else Packer's own last word."""
-        return (self._complaints[0] if self._complaints else self._last_words).strip()
+        """The sentence of the script that failed, else the first complaint since it began, else Packer's last word."""
+        own = [complaint for complaint in self._complaints if _OWN_SENTENCE.search(complaint)]
+        return [*own, *self._complaints, self._last_words][0].strip()
 
     def _take_other(self, line: str) -> None:
         self.crashed = self.crashed or _CRASH.search(line) is not None

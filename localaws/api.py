@@ -15,6 +15,10 @@ from urllib.parse import parse_qs
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 _LARGEST_EC2_FORM_BYTES = 1_000_000
+# What moto says of an image that was made from an instance. EC2 says ebs, and Packer bakes from nothing else. Of the same
+# length, so that the response's headers stay true.
+_MOTOS_ROOT_DEVICE = b"<rootDeviceType>standard</rootDeviceType>"
+_ROOT_DEVICE = b"<rootDeviceType>ebs</rootDeviceType>".ljust(len(_MOTOS_ROOT_DEVICE))
 _WSGIApp = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 
@@ -46,7 +50,10 @@ def load_moto(amis_file: Path) -> _WSGIApp:
 
 
 class ObservedApi:
-    """A WSGI application that passes everything to moto and puts successful EC2 changes on a queue."""
+    """A WSGI application that passes everything to moto and puts successful EC2 changes on a queue.
+
+    One answer is put right: images made from instances have an EBS root device.
+    """
 
     def __init__(self, moto: _WSGIApp) -> None:
         self._moto = moto
@@ -63,6 +70,8 @@ class ObservedApi:
             return start_response(status, *rest)
 
         response = self._moto(environ, note_status)
+        if action == "DescribeImages":
+            return [chunk.replace(_MOTOS_ROOT_DEVICE, _ROOT_DEVICE) for chunk in response]
         if action and not action.startswith("Describe") and statuses[-1:] == ["200 OK"]:
             self.calls.put(Ec2Call(action, form))
         return response

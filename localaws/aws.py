@@ -17,6 +17,9 @@ from localaws.layout import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY
 
 _RENEW_SECONDS = 900
 
+# moto knows which zone offers what; this one has every GPU type, where a zone by chance may have none.
+_ZONE = "us-east-1c"
+
 
 class Account:
     """The account that the emulated API serves."""
@@ -41,8 +44,8 @@ class Account:
     def create_network(self, cidr: str) -> str:
         """Make a VPC with one subnet of this range and return the subnet's id (CreateVpc, CreateSubnet)."""
         vpc_id = self.ec2.create_vpc(CidrBlock=cidr)["Vpc"]["VpcId"]
-        subnet_id: str = self.ec2.create_subnet(VpcId=vpc_id, CidrBlock=cidr)["Subnet"]["SubnetId"]
-        return subnet_id
+        subnet = self.ec2.create_subnet(VpcId=vpc_id, CidrBlock=cidr, AvailabilityZone=_ZONE)["Subnet"]
+        return str(subnet["SubnetId"])
 
     def instances(self) -> list[dict[str, Any]]:
         """Every instance in any state (DescribeInstances)."""

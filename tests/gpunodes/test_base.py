@@ -108,6 +108,13 @@ def test_amazon_linux_2_is_refused_by_flavor_and_by_image() -> None:
         ({"RootDeviceType": "instance-store"}, "has no EBS root volume"),
         ({"BlockDeviceMappings": []}, "has no EBS root volume"),
         ({"RootDeviceName": "/dev/sdb"}, "has no EBS root volume"),
+        (
+            {
+                "RootDeviceName": "/dev/sdc",
+                "BlockDeviceMappings": [{"DeviceName": "/dev/sdc", "Ebs": {"VolumeSize": 9}}],
+            },
+            "root device of ami-1 is /dev/sdc, that of flavor al2023 is /dev/xvda",
+        ),
     ],
 )
 def test_image_that_is_not_what_the_flavor_says_is_refused(changes: dict[str, Any], complaint: str) -> None:
@@ -115,13 +122,33 @@ def test_image_that_is_not_what_the_flavor_says_is_refused(changes: dict[str, An
         resolve(**changes)
 
 
-def test_root_device_of_another_flavor_is_refused() -> None:
-    with pytest.raises(UsageError, match="root device of ami-1 is /dev/xvda, that of flavor ubuntu-"):
-        resolve(asked="ami-1", flavor="ubuntu-24.04")
+def test_owner_name_and_root_device_of_an_image_that_was_asked_for_are_the_askers_business() -> None:
+    mapping = {"DeviceName": "/dev/sda1", "Ebs": {"VolumeSize": 20}}
+    found = resolve(asked="ami-1", OwnerId="1", Name="ours", RootDeviceName="/dev/sda1", BlockDeviceMappings=[mapping])
+
+    assert (found.name, found.root_device_name, found.root_gib) == ("ours", "/dev/sda1", 20)
 
 
-def test_owner_and_name_of_an_image_that_was_asked_for_are_the_askers_business() -> None:
-    assert resolve(asked="ami-1", OwnerId="123456789012", Name="our golden image").name == "our golden image"
+def test_flavor_that_the_name_of_an_image_contradicts_is_refused() -> None:
+    name = "Deep Learning Base OSS Nvidia Driver GPU AMI (Ubuntu 24.04) 20261001"
+    device = [{"DeviceName": "/dev/sda1", "Ebs": {"VolumeSize": 75, "SnapshotId": "snap-1"}}]
+    ubuntu = {"Name": name, "RootDeviceName": "/dev/sda1", "BlockDeviceMappings": device}
+
+    assert resolve(asked="ami-1", flavor="ubuntu-24.04", **ubuntu).name == name
+    with pytest.raises(UsageError, match=r"\(Ubuntu 24.04\).*, as those of flavor ubuntu-24.04 are; add --flavor"):
+        resolve(asked="ami-1", flavor="ubuntu-22.04", **ubuntu)
+
+
+@pytest.mark.parametrize("encrypted", [True, False, None])
+def test_further_volumes_must_be_encrypted(encrypted: bool | None) -> None:
+    more = {"SnapshotId": "snap-2", "VolumeSize": 8} | ({} if encrypted is None else {"Encrypted": encrypted})
+    changes = {"BlockDeviceMappings": [*IMAGE["BlockDeviceMappings"], {"DeviceName": "/dev/sdf", "Ebs": more}]}
+
+    if encrypted:
+        assert resolve(**changes).root_gib == 75
+    else:
+        with pytest.raises(UsageError, match=r"more volumes than its root \(/dev/sdf\), and they are not encrypted"):
+            resolve(**changes)
 
 
 def test_deprecated_image_is_noted() -> None:

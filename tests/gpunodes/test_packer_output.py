@@ -235,6 +235,10 @@ def test_image_that_was_refused_has_failed() -> None:
             ],
             "b.sh: checksum mismatch",
         ),
+        (
+            [error("curl: (22) The requested URL returned error: 404"), error("a.sh: error: it cannot be downloaded")],
+            "a.sh: error: it cannot be downloaded",
+        ),
         ([r"1,,ui,error,Error: Unset variable\n\nA used variable must be set"], "Error: Unset variable"),
         (
             [r"1,,ui,error,Error: 1 error(s) occurred:\n\n* spot_tags should not be set\n\n  on a.pkr.hcl line 14:"],
@@ -252,6 +256,7 @@ def test_image_that_was_refused_has_failed() -> None:
     ids=[
         "first",
         "not of an earlier script",
+        "the script's own sentence",
         "template",
         "list",
         "record",
