@@ -30,23 +30,15 @@ _BASE = {
     "source_ami": "Id of the base image, instead of the flavor's newest.",
     "flavor": "Kind of base image: al2023, ubuntu-22.04, ubuntu-24.04 (packer/flavors/).",
 }
-_BAKE = {
-    **_BASE,
-    "channel": "What the image is for; one bake of a channel at a time.",
-    "spot": "Bake on a spot instance.",
-}
+_SPOT = {"spot": "Bake on a spot instance."}
+_BAKE = {**_BASE, **_SPOT, "channel": "What the image is for; one bake of a channel at a time."}
 
 
 @task(help={**_OFFLINE, **_JSON, **_BAKE})
 def build_ami(  # noqa: PLR0917 - each is an option
-    _context: Context,
-    offline: bool = False,
-    json: bool = False,
-    source_ami: str = "",
-    flavor: str = "",
-    channel: str = "",
-    spot: bool = False,
-) -> None:
+    _context: Context, offline: bool = False, json: bool = False, source_ami: str = "", flavor: str = "",
+    channel: str = "", spot: bool = False,
+) -> None:  # fmt: skip
     """Bake a GPU image with gpumon and the CloudWatch agent; it becomes a candidate."""
     with _errors():
         progress = TerminalProgress()
@@ -56,23 +48,27 @@ def build_ami(  # noqa: PLR0917 - each is an option
         report.print_json(report.baked_document(baked)) if json else report.print_baked(baked)
 
 
-@task(help={**_OFFLINE, **_JSON, **_BASE})
-def plan(_context: Context, offline: bool = False, json: bool = False, source_ami: str = "", flavor: str = "") -> None:
+@task(help={**_OFFLINE, **_JSON, **_BAKE})
+def plan(  # noqa: PLR0917 - each is an option
+    _context: Context, offline: bool = False, json: bool = False, source_ami: str = "", flavor: str = "",
+    channel: str = "", spot: bool = False,
+) -> None:  # fmt: skip
     """Show what a bake would do: base image, pins, fingerprint, what is new, duration and cost."""
     with _errors():
         progress = TerminalProgress()
-        chosen, options = select(offline, progress.say, flavor=flavor)
+        chosen, options = select(offline, progress.say, flavor=flavor, channel=channel, spot=spot)
         planned = plan_bake(chosen, options, progress.say, source_ami or None)
         report.print_json(plan_report.document(planned)) if json else plan_report.show(planned, report.console())
 
 
-@task(help={**_OFFLINE, **_JSON, **_BASE})
+@task(help={**_OFFLINE, **_JSON, **_BASE, **_SPOT})
 def doctor(
-    _context: Context, offline: bool = False, json: bool = False, source_ami: str = "", flavor: str = ""
-) -> None:
+    _context: Context, offline: bool = False, json: bool = False, source_ami: str = "", flavor: str = "",
+    spot: bool = False,
+) -> None:  # fmt: skip
     """Check everything that a bake needs, and change nothing; exit code 1 when something is missing."""
     with _errors():
-        chosen, options = select(offline, TerminalProgress().say, flavor=flavor)
+        chosen, options = select(offline, TerminalProgress().say, flavor=flavor, spot=spot)
         diagnosis = diagnose(chosen, options, source_ami or None)
         report.print_json(diagnosis.document()) if json else print_diagnosis(report.console(), diagnosis)
     if diagnosis.exit_code:
@@ -191,6 +187,8 @@ def _errors() -> Iterator[None]:
         raise Exit(f"error: {error}", code=error.exit_code) from error
     except KeyboardInterrupt as error:
         raise Exit("error: Stopped as asked; run `invoke destroy` if anything was begun.", code=130) from error
+    except OSError as error:  # a file that may not be read, a disk that is full: nothing of ours to mend
+        raise Exit(f"error: {error.filename or 'A file'}: {error.strerror or error}; mend that.", code=3) from error
     except Exception as error:  # exit code 1 means that a check failed, so a defect of ours must not look like one
         traceback.print_exc()
         raise Exit("error: This is a defect of gpunodes; please report it with the lines above.", code=3) from error

@@ -20,10 +20,12 @@ _ASK_ONCE = Config(retries={"mode": "standard", "total_max_attempts": 1}, connec
 _CREDENTIAL_CODES = frozenset({"AuthFailure", "ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId",
     "RequestExpired", "SignatureDoesNotMatch", "UnrecognizedClientException"})  # fmt: skip
 _UNUSABLE_CREDENTIALS = (botocore.exceptions.PartialCredentialsError, botocore.exceptions.CredentialRetrievalError,
-    botocore.exceptions.SSOError, botocore.exceptions.TokenRetrievalError)  # fmt: skip
+    botocore.exceptions.LoginError, botocore.exceptions.SSOError, botocore.exceptions.TokenRetrievalError)  # fmt: skip
 
 _MISSING_CODES = frozenset({"404", "500", "501", "InternalFailure", "InvalidAction", "NotImplemented",
     "NotYetImplemented", "UnknownOperationException", "NoSuchResourceException"})  # fmt: skip
+
+_ENCODED = "Encoded authorization failure message:"  # EC2 adds a thousand characters that only STS can read
 
 T = TypeVar("T")
 
@@ -68,17 +70,14 @@ class Clients:
             PreflightError: the credentials are no longer valid.
             AwsError: it failed, and the target is one that must have it.
         """
-        if not self.target.tolerates_missing_calls:
-            with aws_errors(doing):
-                return call(self._client(service, _CONFIG, region))
+        is_tolerant = self.target.tolerates_missing_calls
         try:
-            return call(self._client(service, _ASK_ONCE, region))  # retries would only delay the same answer
-        except botocore.parsers.ResponseParserError:
-            return None
-        except botocore.exceptions.ClientError as error:
-            if error.response["Error"]["Code"] in _MISSING_CODES:
+            with aws_errors(doing):  # where a call may be missing, retries would only delay the same answer
+                return call(self._client(service, _ASK_ONCE if is_tolerant else _CONFIG, region))
+        except AwsError as error:
+            if is_tolerant and _is_missing(error.__cause__):
                 return None
-            raise AwsError(f"The API refused while {doing} ({error}); see to that and repeat.") from error
+            raise
 
     def _client(self, service: str, config: Config, region: str | None = None) -> Any:
         endpoint_url = self.target.endpoint_url
@@ -98,6 +97,12 @@ class Clients:
     def cloudwatch(self) -> Any:
         """CloudWatch."""
         return self.client("cloudwatch")
+
+
+def _is_missing(error: BaseException | None) -> bool:
+    if isinstance(error, botocore.exceptions.ClientError):
+        return error.response["Error"]["Code"] in _MISSING_CODES
+    return isinstance(error, botocore.parsers.ResponseParserError)
 
 
 @contextmanager
@@ -123,6 +128,7 @@ def aws_errors(doing: str) -> Iterator[None]:
         code, message = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
         if code in _CREDENTIAL_CODES:
             raise PreflightError(f"AWS does not accept the credentials ({code}); log in again and repeat.") from error
+        message = message.partition(_ENCODED)[0].rstrip(". ")
         raise AwsError(f"AWS refused while {doing} ({code}: {message}); see to that and repeat.") from error
     except (botocore.exceptions.BotoCoreError, botocore.parsers.ResponseParserError) as error:
         hint = "check the network (offline: `invoke offline.status`) and repeat"

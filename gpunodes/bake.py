@@ -75,11 +75,13 @@ def bake(target: Target, settings: Settings, progress: Progress, source_ami: str
     run = runs.start(settings, target.destination)
     journal = Journal(run.folder / JOURNAL_FILE, notice=progress.say)
     way_in = connection.of(target, settings, run)
-    work = BakeSteps(target, settings, run, Clients(target), progress, journal, flavor, pinned, source_ami, way_in)
+    state = checkout.read()
+    clients = Clients(target)
+    work = BakeSteps(target, settings, run, clients, progress, journal, flavor, pinned, source_ami, way_in, state)
     options = {"flavor": flavor.name, "channel": settings.channel, "source_ami": source_ami, "spot": settings.spot}
     book = Durations(settings.cache_folder / durations.FILE, progress.say)
     progress.expect(book.typical(target.name, COMMAND))
-    with runs.going_on(run), journal.run(COMMAND, target.destination, options, {"git": str(checkout.read())}):
+    with runs.going_on(run), journal.run(COMMAND, target.destination, options, {"git": str(state)}):
         run_steps(work.steps(), progress, journal=journal, timings=work.timings, remedy=_remedy(target, run))
     book.remember(target.name, COMMAND, work.timings)
     return _baked(work)

@@ -9,9 +9,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from gpunodes import checkout, sbom
+from gpunodes import sbom
 from gpunodes.aws import Clients
 from gpunodes.base import Base
+from gpunodes.checkout import Checkout
 from gpunodes.cost import hourly_price
 from gpunodes.errors import ToolError
 from gpunodes.image_record import BaseImage, CostEstimate, Durations, RecipeRecord, Seal, Wheel
@@ -72,10 +73,9 @@ def base_image(base: Base) -> BaseImage:
     return BaseImage(base.image_id, base.name, base.owner_id, base.creation_date, base.deprecation_time or None)
 
 
-def recipe_record(recipe: Recipe) -> RecipeRecord:
+def recipe_record(recipe: Recipe, checkout: Checkout) -> RecipeRecord:
     """The inputs, and the commit that they come from."""
-    state = checkout.read()
-    return RecipeRecord(recipe.fingerprint, asdict(recipe), state.commit, state.is_dirty)
+    return RecipeRecord(recipe.fingerprint, asdict(recipe), checkout.commit, checkout.is_dirty)
 
 
 def pins_record(pins: Pins, flavor: str) -> dict[str, str]:

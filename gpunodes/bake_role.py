@@ -60,6 +60,7 @@ class BakeRole:
             iam.create_role(RoleName=self.name, AssumeRolePolicyDocument=_document(_TRUST_EC2), Tags=wanted)
             iam.put_role_policy(RoleName=self.name, PolicyName="session-manager", PolicyDocument=_document(_ALLOW))
             iam.create_instance_profile(InstanceProfileName=self.name, Tags=wanted)
+            iam.get_waiter("instance_profile_exists").wait(InstanceProfileName=self.name)  # IAM may say so late
             iam.add_role_to_instance_profile(InstanceProfileName=self.name, RoleName=self.name)
 
 

@@ -13,7 +13,6 @@ from gpunodes import (
     ami,
     bake_record,
     bake_variables,
-    checkout,
     evidence,
     leftovers,
     packer,
@@ -28,6 +27,7 @@ from gpunodes import recipe as recipes
 from gpunodes.aws import Clients
 from gpunodes.base import Base
 from gpunodes.channel_lock import ChannelLock, LockOwner
+from gpunodes.checkout import Checkout
 from gpunodes.connection import Connection
 from gpunodes.errors import GpunodesError
 from gpunodes.flavors import Flavor
@@ -62,6 +62,7 @@ class BakeSteps:
         pins: of what comes from elsewhere.
         asked_source_ami: of `--source-ami`.
         way_in: how the instance is reached.
+        checkout: as it was when the bake began: what happens in it meanwhile is not in the image.
         timings: of the steps that are done.
         record: of the image; None before the last step. What the steps between have made is None before them, too.
     """
@@ -76,6 +77,7 @@ class BakeSteps:
     pins: Pins
     asked_source_ami: str | None
     way_in: Connection
+    checkout: Checkout
     timings: list[Timing] = field(default_factory=list)
     account: str | None = None
     packer_version: tuple[int, ...] = ()
@@ -137,9 +139,11 @@ class BakeSteps:
 
     def _remove_leftovers(self) -> None:
         """What Packer could not remove itself, and the image too where the bake did not get to its end."""
-        self.way_in.remove(self.clients)
-        if not self.is_complete:
-            leftovers.remove_images(self.clients, self.run.run_id)
+        try:
+            self.way_in.remove(self.clients)
+        finally:  # an instance that does not end keeps no image
+            if not self.is_complete:
+                leftovers.remove_images(self.clients, self.run.run_id)
 
     def _build(self) -> None:
         folder = self.run.folder / "packer"
@@ -188,7 +192,7 @@ class BakeSteps:
             account=self.account,
             flavor=self.flavor.name,
             base=bake_record.base_image(given(self.base)),
-            recipe=bake_record.recipe_record(given(self.recipe)),
+            recipe=bake_record.recipe_record(given(self.recipe), self.checkout),
             pins=bake_record.pins_record(self.pins, self.flavor.name),
             versions=bake_record.versions(found),
             held_packages=bake_record.held(found),
@@ -220,7 +224,7 @@ class BakeSteps:
                 "gpunodes:flavor": self.flavor.name,
                 "gpunodes:source-ami": base.image_id,
                 "gpunodes:source-ami-name": base.name[:256],
-                "gpunodes:git-commit": str(checkout.read()),
+                "gpunodes:git-commit": str(self.checkout),
                 "gpunodes:gpumon-version": given(self.wheels).gpumon_version,
             },
         )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from gpunodes.clone import Clone
 from gpunodes.datapoints import PERIOD_SECONDS, Datapoint, Readings, Series, floor_minute
 
 _TOLERANCE = 0.01
+_REASON_WIDTH = 400
 # A CUDA context itself takes some hundred MiB on a real GPU, on top of what is allocated in it.
 CONTEXT_ALLOWANCE_BYTES = 1 * 2**30
 
@@ -54,6 +57,29 @@ def allocation_sizes(gpus: Sequence[Gpu]) -> list[int]:
     """How much to allocate on each GPU: an amount of its own, so that two GPUs that are mixed up cannot agree."""
     least_bytes = min((gpu.free_bytes for gpu in gpus), default=0)  # of all: shares of unequal GPUs could be equal
     return [int(least_bytes * 0.9 * (number + 1) / (len(gpus) + 1)) for number in range(len(gpus))]
+
+
+def nothing_is_inherited(clone: Clone, builder_id: str) -> Check:
+    """Whether a clone has nothing of the instance that baked its image.
+
+    Args:
+        clone: what `verify-clone.sh` said.
+        builder_id: that instance; empty where the image does not say: then only the rest was looked at.
+    """
+    if clone.complaints:
+        # One of them may list hundreds of files; the evidence has them all.
+        reason = textwrap.shorten(" ".join(clone.complaints), _REASON_WIDTH, placeholder=" ...")
+    elif builder_id:
+        reason = f"its keys are its own, and no file names {builder_id}, which baked the image"
+    else:
+        reason = "its keys are its own; which instance baked the image is not known, so no file was searched for it"
+    return Check(
+        "nothing of the bake instance is on the clone",
+        "no two instances share keys or names, and none carries those of whoever baked",
+        not clone.complaints,
+        reason,
+        {"identity": dict(clone.identity), "complaints": list(clone.complaints), "builder_id": builder_id or None},
+    )
 
 
 def service_is_active(unit: str, state: str, proves: str) -> Check:

@@ -71,8 +71,11 @@ class Connection:
         Raises:
             AwsError: a call was refused, or an instance does not end.
         """
-        removed = leftovers.remove_instances(clients, self.run.run_id, wait)
-        return removed + (leftovers.remove_roles(clients, self.run.run_id) if self._has_own_role else [])
+        try:
+            removed = leftovers.remove_instances(clients, self.run.run_id, wait)
+        finally:  # an instance that does not end keeps no role
+            roles = leftovers.remove_roles(clients, self.run.run_id) if self._has_own_role else []
+        return removed + roles
 
     def packer_variables(self) -> dict[str, Any]:
         """Variables of the template, all that concern the connection and what is temporary; after `make`."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpunodes.aws import Clients
-from gpunodes.errors import AwsError
+from gpunodes.errors import GpunodesError
 
 _PRICE_LIST_REGION = "us-east-1"  # the price list is served in a few regions only, for all of them
 _SECONDS_PER_HOUR = 3600.0
@@ -37,7 +37,7 @@ def hourly_price(clients: Clients, instance_type: str, *, spot: bool = False) ->
     """
     try:
         price = _spot(clients, instance_type) if spot else _on_demand(clients, instance_type)
-    except AwsError as error:
+    except GpunodesError as error:  # also where credentials of another partition are unknown to the price list
         return HourlyPrice(None, str(error))
     if price is None:
         return HourlyPrice(None, f"the price list has no price of {instance_type} in {clients.target.region}")
@@ -57,16 +57,18 @@ def _on_demand(clients: Clients, instance_type: str) -> float | None:
     answer = clients.ask(
         "pricing",
         "reading the price list",
-        lambda pricing: pricing.get_products(ServiceCode="AmazonEC2", Filters=filters, MaxResults=1),
+        lambda pricing: pricing.get_products(ServiceCode="AmazonEC2", Filters=filters, MaxResults=10),
         region=_PRICE_LIST_REGION,
     )
-    if not answer or not answer["PriceList"]:
-        return None
-    product: dict[str, Any] = json.loads(answer["PriceList"][0])
-    dimensions = [
-        dimension for term in product["terms"]["OnDemand"].values() for dimension in term["priceDimensions"].values()
-    ]
-    return next((float(dimension["pricePerUnit"]["USD"]) for dimension in dimensions), None)
+    prices = [usd for product in (answer or {}).get("PriceList", []) for usd in _usd_in(json.loads(product))]
+    return next((usd for usd in prices if usd > 0), None)
+
+
+def _usd_in(product: dict[str, Any]) -> list[float]:
+    """Its on-demand prices; a product may have terms of other kinds only, or prices in another currency."""
+    terms = product.get("terms", {}).get("OnDemand", {}).values()
+    prices = [dimension.get("pricePerUnit", {}) for term in terms for dimension in term["priceDimensions"].values()]
+    return [float(price["USD"]) for price in prices if "USD" in price]
 
 
 def _spot(clients: Clients, instance_type: str) -> float | None:

@@ -104,11 +104,14 @@ def _read(path: Path) -> Flavor:
         document: dict[str, Any] = tomllib.loads(path.read_text())
     except ValueError as error:
         raise UsageError(f"{path.name} is not valid TOML ({error}); correct that line.") from error
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror}); give it to your user.") from error
     known = {field.name: type(value) for field, value in zip(fields(Flavor), _EXAMPLE, strict=True)}
     del known["name"]
     for key in document.keys() ^ known.keys():
         raise UsageError(f"{path.name}: `{key}` is {'missing' if key in known else 'unknown'}; see the other flavors.")
-    document["owners"] = tuple(document["owners"]) if isinstance(document["owners"], list) else document["owners"]
+    if isinstance(document["owners"], list) and all(isinstance(owner, str) for owner in document["owners"]):
+        document["owners"] = tuple(document["owners"])
     for key, value in document.items():
         if type(value) is not known[key]:
             raise UsageError(f"{path.name}: `{key}` must not be {value!r}; see the other flavors.")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gpunodes import resources
 from gpunodes.aws import Clients, aws_errors
-from gpunodes.errors import AwsError
+from gpunodes.errors import AwsError, GpunodesError
 from gpunodes.resource_kinds import (
     IMAGE,
     INSTANCE,
@@ -41,11 +41,7 @@ def remove_instances(clients: Clients, run_id: str, wait: Callable[[float], None
     instances = _remove(INSTANCE, clients, run_id, wait)
     if remaining := wait_until_ended(clients, instances, wait):
         raise AwsError(f"Instances {', '.join(remaining)} do not terminate; look at them in the EC2 console.")
-    return instances + [
-        removed
-        for kind in (VOLUME, LAUNCH_TEMPLATE, SECURITY_GROUP)
-        for removed in _remove(kind, clients, run_id, wait)
-    ]
+    return instances + _remove_each((VOLUME, LAUNCH_TEMPLATE, SECURITY_GROUP), clients, run_id, wait)
 
 
 def terminate_instances(clients: Clients, run_id: str) -> None:
@@ -60,10 +56,11 @@ def remove_images(clients: Clients, run_id: str, *, sealed: bool = True) -> list
         clients: of the target.
         run_id: of the bake.
         sealed: images with a state, too; without it only those that Packer made and nobody sealed.
+
+    Returns:
+        Ids of the images, and of snapshots that had lost theirs.
     """
-    images = _remove(IMAGE, clients, run_id, time.sleep, lambda image: sealed or not image.is_sealed)
-    _remove(SNAPSHOT, clients, run_id, time.sleep, lambda snapshot: sealed or not snapshot.is_sealed)
-    return images
+    return _remove_each((IMAGE, SNAPSHOT), clients, run_id, time.sleep, lambda found: sealed or not found.is_sealed)
 
 
 def remove_key_pairs(clients: Clients, run_id: str) -> list[str]:
@@ -73,7 +70,7 @@ def remove_key_pairs(clients: Clients, run_id: str) -> list[str]:
 
 def remove_roles(clients: Clients, run_id: str) -> list[str]:
     """Delete the run's roles and instance profiles, found by name: a run that was killed may not know of them."""
-    return [removed for kind in (INSTANCE_PROFILE, ROLE) for removed in _remove(kind, clients, run_id, time.sleep)]
+    return _remove_each((INSTANCE_PROFILE, ROLE), clients, run_id, time.sleep)
 
 
 def has_state(image: dict[str, Any]) -> bool:
@@ -107,12 +104,36 @@ def _not_ended(clients: Clients, instance_ids: list[str]) -> list[str]:
     return not_ended
 
 
+def _any(_resource: Resource) -> bool:
+    return True
+
+
+def _remove_each(
+    kinds: Sequence[Kind],
+    clients: Clients,
+    run_id: str,
+    wait: Callable[[float], None],
+    goes: Callable[[Resource], bool] = _any,
+) -> list[str]:
+    """Every kind, even where one before it could not be removed; the first failure is raised at the end."""
+    removed: list[str] = []
+    failures: list[GpunodesError] = []
+    for kind in kinds:
+        try:
+            removed += _remove(kind, clients, run_id, wait, goes)
+        except GpunodesError as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
+    return removed
+
+
 def _remove(
     kind: Kind,
     clients: Clients,
     run_id: str,
     wait: Callable[[float], None],
-    goes: Callable[[Resource], bool] = lambda _resource: True,
+    goes: Callable[[Resource], bool] = _any,
 ) -> list[str]:
     leftovers = [resource for resource in resources.find(kind, clients, run_id) if goes(resource)]
     for resource in leftovers:

@@ -62,7 +62,6 @@ def offline_target(say: Callable[[str], None]) -> Target:
             "skip_metadata_api_check": "true",
             "skip_credential_validation": "true",
             "skip_snapshot_tags": "true",
-            "max_retries": "7",
         },
         datapoint_patience_seconds=90.0,
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 import tomllib
 
+from gpunodes import flavors
 from gpunodes.errors import UsageError
 from gpunodes.settings import REPOSITORY
 from gpunodes.target import Target
@@ -44,7 +45,7 @@ def read(path: Path = PINS_FILE) -> Pins:
     try:
         document = tomllib.loads(path.read_text())
         [(section, agent)] = document.items()
-        pins = Pins(agent["version"], agent["key_fingerprint"], agent.get("sha256", {}))
+        pins = Pins(agent["version"], agent["key_fingerprint"], dict(agent.get("sha256", {})))
         extra = agent.keys() - {"version", "key_fingerprint", "sha256"}
     except OSError as error:
         raise UsageError(f"{path.name} cannot be read ({error.strerror}); take it from the repository.") from error
@@ -71,6 +72,7 @@ def _check(name: str, pins: Pins) -> None:
             f"{name}: key_fingerprint must be the full one, 40 hexadecimal digits: short ids can be forged."
         )
     for flavor, digest in pins.agent_sha256.items():
+        flavors.load(flavor)  # a digest for a flavor that does not exist would hold nothing
         if not _matches(_SHA256, digest):
             raise UsageError(f"{name}: the sha256 of {flavor} must have 64 hexadecimal digits.")
         if pins.agent_version == "latest":

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from gpunodes import ami, checks, evidence, flavors, launch, runs, terraform
+from gpunodes import ami, checks, clone, evidence, flavors, launch, runs, terraform
 from gpunodes.aws import Clients
 from gpunodes.checks import Check, Gpu
 from gpunodes.datapoints import DatapointReader, Readings, Series
@@ -65,6 +65,7 @@ class _Proof:
     asked_ami: str | None
     instance_type: str
     ami_id: str = ""
+    origin: clone.Origin = field(default_factory=clone.Origin)
     promised_gpus: int = 0
     allocated_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     checks: list[Check] = field(default_factory=list)
@@ -99,11 +100,16 @@ class _Proof:
         self.promised_gpus = ami.gpu_count(self.clients, self.instance_type)
         image = ami.describe(self.clients, self.asked_ami) if self.asked_ami else ami.newest_candidate(self.clients)
         self.ami_id = image["ImageId"]
+        self.origin = clone.origin_of(self.instance.settings, image)
         flavor = ami.tags_of(image).get("gpunodes:flavor", self.target.flavor)
         self.instance.ssh_username = flavors.load(flavor).ssh_username
 
     def launch(self) -> None:
         self.instance.launch(self.ami_id, self.instance_type)
+
+    def look_at_inheritance(self) -> None:
+        found = clone.look_at(self.instance.remote, self.origin)
+        self.checks.append(checks.nothing_is_inherited(found, self.origin.instance_id))
 
     def look_at_services(self) -> None:
         for unit, proves in _SERVICES.items():
@@ -228,6 +234,7 @@ def prove(
                 Step("import an SSH key", instance.import_key, instance.delete_key),
                 Step("launch with Terraform", work.launch, instance.destroy),
                 Step("connect by SSH", instance.connect, instance.disconnect),
+                Step("look at what the clone inherited", work.look_at_inheritance),
                 Step("look at services", work.look_at_services),
                 Step("look at GPUs", work.look_at_gpus),
                 Step("wait for first datapoints", work.wait_for_first_datapoints),

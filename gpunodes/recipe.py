@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import hcl2
+from lark.exceptions import LarkError
 
+from gpunodes.errors import PreflightError
 from gpunodes.pins import Pins
 from gpunodes.settings import REPOSITORY
 from gpunodes.wheelhouse import Wheelhouse
@@ -85,13 +87,21 @@ def read(
     templates: Path = TEMPLATE_FOLDER,
     provisioning: Path = PROVISION_FOLDER,
 ) -> Recipe:
-    """The recipe of this checkout for a base image of a flavor."""
+    """The recipe of this checkout for a base image of a flavor.
+
+    Raises:
+        PreflightError: a file of the checkout cannot be read, or one of the template is no HCL.
+    """
+    try:
+        template, files = template_digest(templates), _files_digest(provisioning, templates / "rootfs")
+    except OSError as error:
+        raise PreflightError(f"{error.filename} cannot be read ({error.strerror}); give it to your user.") from error
     return Recipe(
         source_ami=source_ami,
         flavor=flavor,
         wheelhouse_digest=wheelhouse.digest,
-        template_digest=template_digest(templates),
-        files_digest=_files_digest(provisioning, templates / "rootfs"),
+        template_digest=template,
+        files_digest=files,
         agent_version=pins.agent_version,
         agent_sha256=pins.agent_sha256.get(flavor, ""),
         agent_key_fingerprint=pins.agent_key_fingerprint,
@@ -100,9 +110,28 @@ def read(
 
 
 def template_digest(folder: Path) -> str:
-    """Digest of a folder's HCL as python-hcl2 parses it."""
-    parsed: dict[str, Any] = {path.name: hcl2.loads(path.read_text()) for path in sorted(folder.rglob("*.pkr.hcl"))}
+    """Digest of a folder's HCL as python-hcl2 parses it.
+
+    Raises:
+        PreflightError: a file is no HCL.
+    """
+    parsed = {path.name: parse(path.name, path.read_bytes()) for path in sorted(folder.rglob("*.pkr.hcl"))}
     return hashlib.sha256(json.dumps(_without_comments(parsed), sort_keys=True).encode()).hexdigest()
+
+
+def parse(name: str, source: bytes) -> dict[str, Any]:
+    """A file of the template, as python-hcl2 parses it.
+
+    Raises:
+        PreflightError: it is no HCL.
+    """
+    try:
+        found: dict[str, Any] = hcl2.loads(source.decode())
+    except (LarkError, UnicodeDecodeError) as error:
+        line = getattr(error, "line", 0)
+        place = f"{name} line {line}" if line > 0 else name
+        raise PreflightError(f"The template is no valid HCL ({place}); correct it.") from error
+    return found
 
 
 def _without_comments(node: Any) -> Any:

@@ -10,7 +10,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
+
+from botocore.exceptions import ClientError
 
 from gpunodes.aws import Clients
 from gpunodes.channel_lock import ChannelLock, LockOwner, LockState
@@ -168,10 +171,21 @@ def _snapshots_in(image: Mapping[str, Any]) -> list[str]:
 
 
 def _deregister(clients: Clients, image: Resource) -> None:
-    if image.is_protected:
-        unless_gone(clients.ec2.disable_image_deregistration_protection, ImageId=image.id)
+    ec2 = clients.ec2
     # One call for both on AWS, so that no crash leaves snapshots without their image; moto only hears the first half.
-    unless_gone(clients.ec2.deregister_image, ImageId=image.id, DeleteAssociatedSnapshots=True)
+    deregister = partial(unless_gone, ec2.deregister_image, ImageId=image.id, DeleteAssociatedSnapshots=True)
+    if image.is_protected:
+        unless_gone(ec2.disable_image_deregistration_protection, ImageId=image.id)
+    try:
+        deregister()
+    except ClientError as error:
+        if image.is_protected:
+            raise
+        try:  # DescribeImages may not have heard yet of a protection that is seconds old
+            ec2.disable_image_deregistration_protection(ImageId=image.id)
+        except ClientError:
+            raise error from None
+        deregister()
     for snapshot in image.snapshots:
         unless_gone(clients.ec2.delete_snapshot, SnapshotId=snapshot)
 

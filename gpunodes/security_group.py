@@ -51,6 +51,7 @@ class SecurityGroup:
                 **place,
             )["GroupId"]
             if self.source_cidr:
+                clients.ec2.get_waiter("security_group_exists").wait(GroupIds=[self.group_id])  # EC2 may say so late
                 clients.ec2.authorize_security_group_ingress(GroupId=self.group_id, IpPermissions=[self._ssh()])
 
     def _ssh(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Protocol
 
-from gpunodes.errors import InterruptedRunError
+from gpunodes.errors import GpunodesError, InterruptedRunError
 from gpunodes.journal import Journal
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -101,6 +101,7 @@ def run_steps(
     Raises:
         InterruptedRunError: on Ctrl-C, SIGTERM or a closed terminal, after the clean-up.
         GpunodesError: the first error of a step, after the clean-up; or that of the clean-up where the steps were done.
+            Where a clean-up failed it is of that very class, for something was changed, and names the remedy.
     """
     timings = [] if timings is None else timings
     begun: list[Step] = []
@@ -115,14 +116,20 @@ def run_steps(
             failures = _clean_up(begun, watch, timings)
             left = f"{remedy} for what could not be" if failures else "what this run made is"
             raise InterruptedRunError(f"Stopped as asked; {left} removed.") from error
-        except BaseException:
-            _clean_up(begun, watch, timings)
+        except BaseException as error:
+            failures = _clean_up(begun, watch, timings)
+            if failures and isinstance(error, GpunodesError):
+                raise _not_all_removed(error, remedy) from error
             raise
         if not keep:
             failures = _clean_up(begun, watch, timings)
     if failures:
-        raise failures[0]
+        raise _not_all_removed(failures[0], remedy) from failures[0]
     return timings
+
+
+def _not_all_removed(error: Exception, remedy: str) -> GpunodesError:
+    return GpunodesError(f"{str(error).rstrip('.')}; {remedy} for what could not be removed.")
 
 
 def _clean_up(begun: list[Step], watch: _Watch, timings: list[Timing]) -> list[Exception]:

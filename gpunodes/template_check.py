@@ -11,10 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import hcl2
-from lark.exceptions import LarkError
-
-from gpunodes import commands, packer
+from gpunodes import commands, packer, recipe
 from gpunodes.errors import PreflightError
 from gpunodes.finding import NotAnsweredError, Seen
 
@@ -63,16 +60,10 @@ def declared(folder: Path) -> dict[str, bool]:
     """
     found: dict[str, bool] = {}
     for path in sorted(folder.glob("*.pkr.hcl")):
-        source = path.read_text(encoding="utf-8")
-        if not re.search(r"^\s*variable\b", source, re.MULTILINE):
+        source = path.read_bytes()
+        if not re.search(rb"^\s*variable\b", source, re.MULTILINE):
             continue  # parsing costs a tenth of a second
-        try:
-            blocks = hcl2.loads(source).get("variable", [])
-        except LarkError as error:
-            line = getattr(error, "line", 0)
-            place = f"{path.name} line {line}" if line > 0 else path.name
-            raise PreflightError(f"The template is no valid HCL ({place}); correct it.") from error
-        for block in blocks:
+        for block in recipe.parse(path.name, source).get("variable", []):
             found |= {name.strip('"'): "default" not in body for name, body in block.items()}
     return found
 

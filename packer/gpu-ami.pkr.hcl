@@ -21,9 +21,6 @@ source "amazon-ebs" "gpu" {
   skip_metadata_api_check    = var.skip_metadata_api_check
   skip_credential_validation = var.skip_credential_validation
 
-  # Packer's own 20 grow to hours of waiting, which a login that expired does not make good.
-  max_retries = var.max_retries
-
   vpc_id                                = var.vpc_id
   subnet_id                             = var.subnet_id
   security_group_id                     = var.security_group_id

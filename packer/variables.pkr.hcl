@@ -206,12 +206,6 @@ variable "agent_key_fingerprint" {
   }
 }
 
-variable "max_retries" {
-  description = "How often a call of the API is repeated; 10 are one to two minutes."
-  type        = number
-  default     = 10
-}
-
 # OPTIONAL: endpoints other than AWS.
 
 variable "ec2_endpoint" {

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from typing import Any
+
 import botocore.exceptions
 import pytest
 
-from gpunodes.aws import aws_errors, check_credentials
+from gpunodes.aws import Clients, aws_errors, check_credentials
 from gpunodes.errors import AwsError, GpunodesError, PreflightError
 from tests.gpunodes import fakes
 
@@ -55,6 +57,20 @@ def client_error(code: str, message: str = "why") -> botocore.exceptions.ClientE
             "AWS refused while testing (UnauthorizedOperation: you may not); see to that and repeat.",
         ),
         (
+            client_error(
+                "UnauthorizedOperation", "You may not do this. Encoded authorization failure message: " + "x" * 9
+            ),
+            AwsError,
+            3,
+            "AWS refused while testing (UnauthorizedOperation: You may not do this); see to that and repeat.",
+        ),
+        (
+            botocore.exceptions.LoginRefreshRequired(),
+            PreflightError,
+            2,
+            "AWS credentials cannot be used (",
+        ),
+        (
             botocore.exceptions.EndpointConnectionError(endpoint_url="http://127.0.0.1:1"),
             AwsError,
             3,
@@ -75,6 +91,27 @@ def test_error_of_boto3_becomes_one_sentence(
     assert caught.value.exit_code == exit_code
     assert str(caught.value).startswith(sentence)
     assert caught.value.__cause__ is error
+
+
+def test_cloud_that_does_not_answer_is_not_one_that_lacks_the_call() -> None:
+    clients = Clients(fakes.target("http://127.0.0.1:1", tolerates_missing_calls=True))
+
+    with pytest.raises(AwsError, match="The API did not answer while looking around"):
+        clients.ask("ec2", "looking around", lambda ec2: ec2.describe_vpcs())
+
+
+@pytest.mark.parametrize(("code", "answer"), [("InternalFailure", None), ("ExpiredToken", PreflightError)])
+def test_call_that_an_emulator_lacks_is_told_from_one_that_it_refuses(code: str, answer: Any) -> None:
+    def call(_ec2: Any) -> str:
+        raise client_error(code)
+
+    if answer is None:
+        assert Clients(fakes.target(tolerates_missing_calls=True)).ask("ec2", "testing", call) is None
+    else:
+        with pytest.raises(answer):
+            Clients(fakes.target(tolerates_missing_calls=True)).ask("ec2", "testing", call)
+    with pytest.raises(GpunodesError):
+        Clients(fakes.target(tolerates_missing_calls=False)).ask("ec2", "testing", call)
 
 
 def test_error_without_a_message_is_translated_too() -> None:

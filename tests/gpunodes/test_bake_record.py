@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from gpunodes import bake_record, pins
+from gpunodes.checkout import Checkout
 from gpunodes.errors import ToolError
+from gpunodes.recipe import Recipe
 from gpunodes.steps import Timing
 from gpunodes.wheelhouse import Wheelhouse
 
@@ -82,3 +84,11 @@ def test_tags_name_the_versions_that_matter() -> None:
         "gpunodes:agent-version": "unknown",
         "gpunodes:bake-instance": "i-1",
     }
+
+
+def test_the_commit_is_that_of_the_beginning_whatever_the_checkout_is_now() -> None:
+    recipe = Recipe("ami-1", "al2023", "a", "b", "c", "latest", "", "A" * 40, 75)
+
+    record = bake_record.recipe_record(recipe, Checkout("f" * 40, True))
+
+    assert (record.fingerprint, record.git_commit, record.git_is_dirty) == (recipe.fingerprint, "f" * 40, True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -131,3 +132,28 @@ def test_moto_refuses_a_launch_with_a_profile_that_does_not_exist(clients: Clien
 
     assert clock.waits == [1.0]
     assert clients.ec2.describe_instances()["Reservations"] == []
+
+
+class LateIam:
+    """IAM that knows a new profile only after it was waited for."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def client(self, _service: str) -> LateIam:
+        return self
+
+    def __getattr__(self, call: str) -> Callable[..., LateIam]:
+        def note(*_arguments: Any, **_named: Any) -> LateIam:
+            self.calls.append(call)
+            return self
+
+        return note
+
+
+def test_a_profile_that_iam_does_not_know_yet_is_waited_for(tmp_path: Path) -> None:
+    iam = LateIam()
+
+    BakeRole(fakes.run(tmp_path)).create(cast("Clients", iam))
+
+    assert iam.calls[-4:] == ["create_instance_profile", "get_waiter", "wait", "add_role_to_instance_profile"]

@@ -132,7 +132,7 @@ def test_owner_name_and_root_device_of_an_image_that_was_asked_for_are_the_asker
 def test_flavor_that_the_name_of_an_image_contradicts_is_refused() -> None:
     name = "Deep Learning Base OSS Nvidia Driver GPU AMI (Ubuntu 24.04) 20261001"
     device = [{"DeviceName": "/dev/sda1", "Ebs": {"VolumeSize": 75, "SnapshotId": "snap-1"}}]
-    ubuntu = {"Name": name, "RootDeviceName": "/dev/sda1", "BlockDeviceMappings": device}
+    ubuntu: dict[str, Any] = {"Name": name, "RootDeviceName": "/dev/sda1", "BlockDeviceMappings": device}
 
     assert resolve(asked="ami-1", flavor="ubuntu-24.04", **ubuntu).name == name
     with pytest.raises(UsageError, match=r"\(Ubuntu 24.04\).*, as those of flavor ubuntu-24.04 are; add --flavor"):
@@ -142,7 +142,9 @@ def test_flavor_that_the_name_of_an_image_contradicts_is_refused() -> None:
 @pytest.mark.parametrize("encrypted", [True, False, None])
 def test_further_volumes_must_be_encrypted(encrypted: bool | None) -> None:
     more = {"SnapshotId": "snap-2", "VolumeSize": 8} | ({} if encrypted is None else {"Encrypted": encrypted})
-    changes = {"BlockDeviceMappings": [*IMAGE["BlockDeviceMappings"], {"DeviceName": "/dev/sdf", "Ebs": more}]}
+    changes: dict[str, Any] = {
+        "BlockDeviceMappings": [*IMAGE["BlockDeviceMappings"], {"DeviceName": "/dev/sdf", "Ebs": more}]
+    }
 
     if encrypted:
         assert resolve(**changes).root_gib == 75

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from gpunodes import checks
 from gpunodes.checks import Gpu
+from gpunodes.clone import Clone
 from gpunodes.datapoints import Datapoint, Readings, Series, floor_minute
 from tests.gpunodes.fakes import GIB, gpus, memory_series
 
@@ -32,6 +33,47 @@ def allocated(*sizes_bytes: int) -> dict[Series, int]:
 TWO = allocated(4 * GIB, 8 * GIB)
 BEFORE = readings(BASE_BYTES, BASE_BYTES)
 RISEN = readings(BASE_BYTES + 4 * GIB, BASE_BYTES + 8 * GIB)
+
+
+def test_clone_without_complaints_has_inherited_nothing() -> None:
+    check = checks.nothing_is_inherited(Clone({"machine_id": "1"}), "i-0123456789abcdef0")
+
+    assert check.passed
+    assert check.name == "nothing of the bake instance is on the clone"
+    assert check.reason == "its keys are its own, and no file names i-0123456789abcdef0, which baked the image"
+    assert check.evidence == {
+        "identity": {"machine_id": "1"}, "complaints": [], "builder_id": "i-0123456789abcdef0"
+    }  # fmt: skip
+
+
+def test_complaints_of_a_clone_are_the_reason_and_the_evidence() -> None:
+    clone = Clone({"machine_id": None}, ("/etc/machine-id is not one.", "There are no SSH host keys."))
+
+    check = checks.nothing_is_inherited(clone, "i-0123456789abcdef0")
+
+    assert not check.passed
+    assert check.reason == "/etc/machine-id is not one. There are no SSH host keys."
+    assert check.evidence["complaints"] == list(clone.complaints)
+
+
+def test_unknown_builder_is_said_and_does_not_fail_the_rest() -> None:
+    passed = checks.nothing_is_inherited(Clone({"machine_id": "1"}), "")
+    failed = checks.nothing_is_inherited(Clone({}, ("There are no SSH host keys.",)), "")
+
+    assert passed.passed
+    assert "which instance baked the image is not known" in passed.reason
+    assert passed.evidence["builder_id"] is None
+    assert not failed.passed
+
+
+def test_long_list_of_files_is_cut_in_the_reason_alone() -> None:
+    complaint = "These files name it: " + " ".join(f"/var/log/{number}" for number in range(500))
+
+    check = checks.nothing_is_inherited(Clone({}, (complaint,)), "i-0123456789abcdef0")
+
+    assert len(check.reason) <= 400
+    assert check.reason.endswith("...")
+    assert check.evidence["complaints"] == [complaint]
 
 
 @pytest.mark.parametrize(("state", "passed"), [("active", True), ("failed", False), ("activating", False)])

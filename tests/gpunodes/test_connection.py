@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from gpunodes import connection
+from gpunodes import connection, leftovers
 from gpunodes.aws import Clients
 from gpunodes.connection import Connection
-from gpunodes.errors import PreflightError
+from gpunodes.errors import AwsError, PreflightError
 from gpunodes.settings import Settings
 from tests.gpunodes import fakes
 
@@ -97,6 +97,21 @@ def test_what_was_made_before_a_failure_is_gone_after_it(clients: Clients, tmp_p
     assert roles(clients) == [ROLE]
 
     connected.remove(clients)
+
+    assert roles(clients) == []
+
+
+def test_role_goes_although_an_instance_does_not_end(
+    clients: Clients, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connected = made(clients, tmp_path, ssh_interface="session_manager")
+    clients.ec2.run_instances(
+        ImageId=fakes.base_image(clients), MinCount=1, MaxCount=1, KeyName=f"gpunodes-{connected.run.run_id}",
+    )  # fmt: skip
+    monkeypatch.setattr(leftovers, "wait_until_ended", lambda _clients, ids, _wait: ids)
+
+    with pytest.raises(AwsError, match="do not terminate"):
+        connected.remove(clients)
 
     assert roles(clients) == []
 

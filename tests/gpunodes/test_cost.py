@@ -9,7 +9,7 @@ import pytest
 
 from gpunodes import cost
 from gpunodes.aws import Clients
-from gpunodes.errors import AwsError
+from gpunodes.errors import AwsError, GpunodesError, PreflightError
 from tests.gpunodes import fakes
 
 # As the Price List API answers, shortened: each product is a JSON text.
@@ -29,7 +29,7 @@ class PriceList:
 
     products: list[str] = field(default_factory=lambda: [PRODUCT])
     spot: list[str] = field(default_factory=lambda: ["0.2000", "0.1578"])
-    error: AwsError | None = None
+    error: GpunodesError | None = None
     asked: list[Any] = field(default_factory=list)
     target: Any = field(default_factory=lambda: fakes.target(region="eu-central-1"))
 
@@ -73,8 +73,25 @@ def test_a_price_that_is_not_listed_is_none_and_not_zero(spot: bool) -> None:
     assert found.of(3600) is None
 
 
-def test_who_may_not_read_prices_is_told_why() -> None:
-    assert price(PriceList(error=AwsError("AWS refused."))) == cost.HourlyPrice(None, "AWS refused.")
+@pytest.mark.parametrize("error", [AwsError("AWS refused."), PreflightError("Another partition's credentials.")])
+def test_who_may_not_read_prices_is_told_why(error: GpunodesError) -> None:
+    assert price(PriceList(error=error)) == cost.HourlyPrice(None, str(error))
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [
+        {},
+        {"Reserved": {}},
+        {"OnDemand": {"A": {"priceDimensions": {"B": {"pricePerUnit": {"CNY": "3.5"}}}}}},
+        {"OnDemand": {"A": {"priceDimensions": {"B": {"pricePerUnit": {"USD": "0.0000000000"}}}}}},
+    ],
+)
+def test_a_product_without_an_on_demand_price_in_usd_is_passed_over(terms: dict[str, Any]) -> None:
+    other = json.dumps({"product": {}, "terms": terms})
+
+    assert price(PriceList(products=[other])).usd is None
+    assert price(PriceList(products=[other, PRODUCT])).usd == 0.526
 
 
 def test_the_emulated_aws_has_no_price_list(clients: Clients) -> None:

@@ -80,8 +80,16 @@ def test_an_image_fits_a_flavor_by_its_name(name: str, image: str, fits: bool) -
         (FLAVOR + 'more = "x"\n', "mine.toml: `more` is unknown"),
         (FLAVOR.replace("minimum_root_gib = 75", 'minimum_root_gib = "75"'), "`minimum_root_gib` must not be '75'"),
         (FLAVOR.replace('["898082745236"]', '"898082745236"'), "`owners` must not be"),
+        (FLAVOR.replace('["898082745236"]', "[898082745236]"), "`owners` must not be"),
     ],
 )
 def test_a_flavor_file_with_a_fault_is_a_usage_error(tmp_path: Path, text: str, complaint: str) -> None:
     with pytest.raises(UsageError, match=complaint):
         flavors.load("mine", written(tmp_path, text))
+
+
+def test_a_flavor_file_that_cannot_be_read_is_a_usage_error(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").mkdir()
+
+    with pytest.raises(UsageError, match=r"mine\.toml cannot be read"):
+        flavors.load("mine", tmp_path)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
+from botocore.exceptions import ClientError
 
 from gpunodes import leftovers
 from gpunodes.aws import Clients
@@ -144,6 +145,21 @@ def test_security_groups_go_when_the_instances_have_ended() -> None:
     assert ec2.deleted_groups == ["sg-1"]
 
 
+def test_a_kind_that_cannot_be_removed_does_not_keep_the_others() -> None:
+    class NoVolumes(SlowEc2):
+        def paginate(self, **arguments: Any) -> list[dict[str, Any]]:
+            if self.asked == "describe_volumes":
+                raise ClientError({"Error": {"Code": "UnauthorizedOperation"}}, "DescribeVolumes")
+            return super().paginate(**arguments)
+
+    ec2 = NoVolumes(looks=1)
+
+    with pytest.raises(AwsError, match="looking for volumes"):
+        leftovers.remove_instances(cast("Clients", ec2), "ours", FakeClock().wait)
+
+    assert ec2.deleted_groups == ["sg-1"]
+
+
 def test_instance_that_does_not_end_is_named_after_five_minutes() -> None:
     clock = FakeClock()
 
@@ -191,7 +207,7 @@ def test_a_snapshot_that_lost_its_image_is_found_by_the_runs_instance(clients: C
     for made in (ours, other):
         clients.ec2.deregister_image(ImageId=made.image)  # moto's leaves the snapshots
 
-    assert leftovers.remove_images(clients, RUN_ID) == []
+    assert leftovers.remove_images(clients, RUN_ID) == ours.snapshots
 
     assert snapshot_ids(clients).isdisjoint(ours.snapshots)
     assert snapshot_ids(clients) >= set(other.snapshots)

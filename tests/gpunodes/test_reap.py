@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from botocore.exceptions import ClientError
 
 from gpunodes import journal, reap, resource_kinds, resources, runs
 from gpunodes.aws import Clients
@@ -464,7 +465,9 @@ def test_an_instance_that_does_not_end_is_a_failure() -> None:
 class ProtectedEc2:
     """EC2 with one unsealed image that may not be deregistered."""
 
-    def __init__(self) -> None:
+    def __init__(self, says: str = "enabled-without-cooldown") -> None:
+        self.says = says
+        self.is_protected = True
         self.calls: list[str] = []
 
     @property
@@ -477,15 +480,18 @@ class ProtectedEc2:
     def paginate(self, **_arguments: Any) -> list[dict[str, Any]]:
         return [{"Images": [{
             "ImageId": "ami-1", "Name": f"gpunodes-{RUN_ID}", "SourceInstanceId": "i-1",
-            "DeregistrationProtection": "enabled-without-cooldown",
+            "DeregistrationProtection": self.says,
         }]}]  # fmt: skip
 
     def disable_image_deregistration_protection(self, **_arguments: Any) -> None:
         self.calls.append("unprotect")
+        self.is_protected = False
 
     def deregister_image(self, **arguments: Any) -> None:
         self.calls.append("deregister")
         assert arguments["DeleteAssociatedSnapshots"] is True
+        if self.is_protected:
+            raise ClientError({"Error": {"Code": "OperationNotPermitted"}}, "DeregisterImage")
 
 
 def test_protection_is_taken_off_an_unsealed_image_first() -> None:
@@ -496,6 +502,29 @@ def test_protection_is_taken_off_an_unsealed_image_first() -> None:
     reap.reap(cast("Clients", ec2), what, kinds=kinds)
 
     assert ec2.calls == ["unprotect", "deregister"]
+
+
+def test_protection_that_describe_images_does_not_show_yet_is_taken_off_too() -> None:
+    ec2 = ProtectedEc2(says="disabled")
+    kinds = [resource_kinds.IMAGE]
+    what = reap.plan(cast("Clients", ec2), TOO_LATE, kinds=kinds)
+
+    assert reap.reap(cast("Clients", ec2), what, kinds=kinds).failures == []
+
+    assert ec2.calls == ["deregister", "unprotect", "deregister"]
+
+
+def test_an_image_that_may_not_be_deregistered_at_all_says_why() -> None:
+    class NotAllowed(ProtectedEc2):
+        def disable_image_deregistration_protection(self, **_arguments: Any) -> None:
+            raise ClientError({"Error": {"Code": "InternalFailure"}}, "DisableImageDeregistrationProtection")
+
+    ec2, kinds = NotAllowed(says="disabled"), [resource_kinds.IMAGE]
+    what = reap.plan(cast("Clients", ec2), TOO_LATE, kinds=kinds)
+
+    [failure] = reap.reap(cast("Clients", ec2), what, kinds=kinds).failures
+
+    assert "deleting the image ami-1 (OperationNotPermitted" in failure
 
 
 class UntaggedSpotEc2:

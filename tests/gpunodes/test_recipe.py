@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gpunodes import recipe
+from gpunodes.errors import PreflightError
 from gpunodes.pins import Pins
 from gpunodes.wheelhouse import Wheelhouse
 
@@ -122,6 +123,23 @@ def test_pins_of_another_flavor_do_not_count(checkout: Path) -> None:
     other = replace(PINS, agent_sha256={**PINS.agent_sha256, "al2023": "1" * 64})
 
     assert fingerprint(checkout, pins=other) == fingerprint(checkout)
+
+
+@pytest.mark.parametrize(("content", "place"), [(b"variable {{\n", "gpu.pkr.hcl line 1"), (b"\xff", "gpu.pkr.hcl")])
+def test_template_that_is_no_hcl_is_one_sentence(checkout: Path, content: bytes, place: str) -> None:
+    (checkout / "packer" / "gpu.pkr.hcl").write_bytes(content)
+
+    with pytest.raises(PreflightError) as caught:
+        fingerprint(checkout)
+
+    assert str(caught.value) == f"The template is no valid HCL ({place}); correct it."
+
+
+def test_file_that_cannot_be_read_is_named(checkout: Path) -> None:
+    (checkout / "packer" / "folder.pkr.hcl").mkdir()
+
+    with pytest.raises(PreflightError, match=r"folder\.pkr\.hcl cannot be read"):
+        fingerprint(checkout)
 
 
 def test_template_of_this_checkout_can_be_read() -> None:

@@ -69,6 +69,7 @@ class Aws:
 
     image: dict[str, Any]
     encrypted: bool = True
+    late_answers: int = 0
     calls: list[str] = field(default_factory=list)
     target: Any = field(default_factory=lambda: fakes.target(tolerates_missing_calls=False))
 
@@ -80,6 +81,9 @@ class Aws:
         return call(self)
 
     def describe_images(self, **_more: Any) -> dict[str, Any]:
+        if "ImdsSupport" in self.image and self.late_answers:
+            self.late_answers -= 1
+            return {"Images": [{**self.image, "ImdsSupport": ""}]}
         return {"Images": [self.image]}
 
     def describe_image_attribute(self, **_more: Any) -> dict[str, Any]:
@@ -113,6 +117,29 @@ def test_on_aws_everything_is_done() -> None:
     assert account.calls == ["imds ami-1", "protect ami-1"]
     assert sealed.notes == []
     assert sealed.done == ["private", "encrypted", "IMDSv2 only", "protected from deregistration"]
+
+
+def test_an_answer_from_before_the_change_does_not_fail_the_seal() -> None:
+    clock = fakes.FakeClock()
+
+    sealed = seal.seal(cast("Clients", Aws(image(), late_answers=2)), "ami-1", clock.wait)
+
+    assert "IMDSv2 only" in sealed.done
+    assert clock.waits == [1, 2]
+
+
+def test_an_image_that_never_requires_imdsv2_fails_the_seal() -> None:
+    clock = fakes.FakeClock()
+
+    with pytest.raises(AwsError, match="ami-1 does not require IMDSv2 although AWS was told"):
+        seal.seal(cast("Clients", Aws(image(), late_answers=100)), "ami-1", clock.wait)
+
+    assert sum(clock.waits) == 15
+
+
+def test_an_image_without_snapshots_is_not_taken_for_an_encrypted_one() -> None:
+    with pytest.raises(AwsError, match="Image ami-1 has no snapshot"):
+        seal.seal(cast("Clients", Aws(image(BlockDeviceMappings=[]))), "ami-1")
 
 
 def test_an_image_that_requires_imdsv2_already_is_not_changed() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -27,6 +28,38 @@ def test_only_ssh_from_one_network_gets_in_and_the_run_finds_it_again(clients: C
     assert [(rule["FromPort"], rule["ToPort"], rule["IpProtocol"]) for rule in rules] == [(22, 22, "tcp")]  # type: ignore[attr-defined]
     assert [network["CidrIp"] for network in rules[0]["IpRanges"]] == ["203.0.113.7/32"]  # type: ignore[index]
     assert leftovers.remove_instances(clients, RUN_ID) == [group.group_id]
+
+
+class LateEc2:
+    """EC2 that knows a new group only after it was waited for."""
+
+    def __init__(self) -> None:
+        self.knows = False
+
+    @property
+    def ec2(self) -> LateEc2:
+        return self
+
+    def create_security_group(self, **_arguments: Any) -> dict[str, str]:
+        return {"GroupId": "sg-1"}
+
+    def get_waiter(self, name: str) -> LateEc2:
+        assert name == "security_group_exists"
+        return self
+
+    def wait(self, GroupIds: list[str]) -> None:  # noqa: N803
+        self.knows = GroupIds == ["sg-1"]
+
+    def authorize_security_group_ingress(self, **_arguments: Any) -> None:
+        assert self.knows, "InvalidGroup.NotFound"
+
+
+def test_a_group_that_ec2_does_not_know_yet_is_waited_for(tmp_path: Path) -> None:
+    ec2 = LateEc2()
+
+    SecurityGroup(fakes.target(), fakes.run(tmp_path), "203.0.113.7/32").create(cast("Clients", ec2))
+
+    assert ec2.knows
 
 
 def test_without_a_network_nothing_gets_in(clients: Clients, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gpunodes import journal as journals
-from gpunodes.errors import AwsError, GpunodesError, InterruptedRunError, ToolError
+from gpunodes.errors import AwsError, GpunodesError, InterruptedRunError, PreflightError, ToolError
 from gpunodes.journal import Event
 from gpunodes.steps import Step, Timing, run_steps
 from tests.gpunodes.fakes import FakeClock, RecordingProgress, raising
@@ -81,7 +81,7 @@ def test_step_that_failed_is_cleaned_up_and_later_ones_are_not_begun(journal: Jo
 def test_clean_up_that_fails_does_not_keep_the_others_from_theirs(journal: Journal, error: Exception) -> None:
     progress = RecordingProgress()
 
-    with pytest.raises(type(error), match=str(error)):
+    with pytest.raises(GpunodesError, match=f"{error}; run `invoke destroy` for what could not be removed"):
         run_steps([journal.step("a"), journal.step("b", clean_up=raising(error))], progress)
 
     assert journal.lines == ["do a", "do b", "undo b", "undo a"]
@@ -94,7 +94,7 @@ def test_first_clean_up_error_is_the_one_that_is_raised(journal: Journal) -> Non
         journal.step("b", clean_up=raising(ToolError("first"))),
     ]
 
-    with pytest.raises(ToolError, match="first"):
+    with pytest.raises(GpunodesError, match="first"):
         run_steps(steps, RecordingProgress())
 
 
@@ -102,10 +102,20 @@ def test_error_of_a_step_wins_over_that_of_a_clean_up_and_both_are_told(journal:
     progress = RecordingProgress()
     step = journal.step("a", raising(ToolError("a broke")), raising(AwsError("a stays")))
 
-    with pytest.raises(ToolError, match="a broke"):
-        run_steps([step], progress)
+    with pytest.raises(GpunodesError, match="a broke; run `invoke reap` for what could not be removed"):
+        run_steps([step], progress, remedy="run `invoke reap`")
 
     assert "say clean up: a: a stays" in progress.events
+
+
+def test_login_that_ends_before_the_clean_up_is_no_failed_preflight(journal: Journal) -> None:
+    ended = raising(PreflightError("AWS does not accept the credentials; log in again and repeat."))
+
+    with pytest.raises(GpunodesError, match=r"log in again and repeat; run `invoke destroy` for what") as caught:
+        run_steps([journal.step("a", ended, ended)], RecordingProgress())
+
+    assert caught.value.exit_code == 3
+    assert not isinstance(caught.value, PreflightError), "its run's folder would be forgotten"
 
 
 def test_kept_run_is_not_cleaned_up(journal: Journal) -> None:

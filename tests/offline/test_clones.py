@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,12 +57,6 @@ def launch_two(cloud: Cloud, image_id: str) -> list[Launched]:
     ]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _no_instances_left(cloud: Cloud) -> Iterator[None]:
-    yield
-    cloud.terminate_all()
-
-
 @pytest.fixture(scope="module")
 def planter(cloud: Cloud) -> dict[str, Any]:
     """The instance on which somebody worked before they made a base image of it."""
@@ -80,6 +73,7 @@ def planter(cloud: Cloud) -> dict[str, Any]:
 def clones(cloud: Cloud, planter: dict[str, Any]) -> list[Launched]:
     """Two clones of what `build-ami` makes of such a base image."""
     base = image_of(cloud, planter, "somebody-worked-here")
+    cloud.ec2.terminate_instances(InstanceIds=[planter["InstanceId"]])
     baked = run_invoke("build-ami", "--offline", "--json", "--source-ami", base)
     assert baked.returncode == 0, baked.stderr
     return launch_two(cloud, parse(baked.stdout)["ami_id"])

@@ -134,8 +134,16 @@ def test_after_kill_9_at_every_step_reap_leaves_nothing(cloud: Cloud, proxy: Api
     assert reap(run_id)["leftovers"] == []
 
 
-@pytest.mark.parametrize("call", ["ImportKeyPair", "RunInstances", "CreateImage", "ModifyImageAttribute"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("call", "number"),
+    [
+        ("ImportKeyPair", signal.SIGINT),
+        ("RunInstances", signal.SIGINT),
+        ("RunInstances", signal.SIGTERM),
+        ("CreateImage", signal.SIGINT),
+        ("ModifyImageAttribute", signal.SIGTERM),
+    ],
+)
 def test_a_signal_at_every_step_leaves_nothing_at_once(
     cloud: Cloud, proxy: ApiProxy, bake: Bake, call: str, number: signal.Signals
 ) -> None:
@@ -160,19 +168,27 @@ def test_a_packer_that_crashes_leaves_nothing_at_once(cloud: Cloud, proxy: ApiPr
     assert left(cloud, bake.run_id) == {}
 
 
-@pytest.mark.parametrize(("trouble", "exit_codes"), [("is_cut", {3}), ("is_expired", {2, 3})])
-def test_what_a_lost_network_or_login_left_is_reaped(
-    cloud: Cloud, proxy: ApiProxy, bake: Bake, trouble: str, exit_codes: set[int]
-) -> None:
-    proxy.after = bake.once("RunInstances", lambda: setattr(proxy, trouble, True))
-    assert bake.wait(600) in exit_codes, bake.errors
+@pytest.mark.parametrize("trouble", ["is_cut", "is_expired"])
+def test_what_a_lost_network_or_login_left_is_reaped(cloud: Cloud, proxy: ApiProxy, bake: Bake, trouble: str) -> None:
+    proxy.after = bake.once("CreateImage", lambda: _once_packer_is_done(proxy, trouble))
+    assert bake.wait() == 3, bake.errors
     assert "Traceback" not in bake.errors
-    assert "invoke reap" in bake.errors
+    assert f"invoke reap --offline --run {bake.run_id} --apply" in bake.errors
     assert left(cloud, bake.run_id) != {}
 
     setattr(proxy, trouble, False)
     reap(bake.run_id)
     assert left(cloud, bake.run_id) == {}
+
+
+def _once_packer_is_done(proxy: ApiProxy, trouble: str) -> None:
+    """Packer 1.6.6 itself waits for minutes where nobody answers it; here it is our own calls that matter."""
+
+    def begin(name: str) -> None:
+        if name == "ModifyImageAttribute":
+            setattr(proxy, trouble, True)
+
+    proxy.before = begin
 
 
 def _packers(run_id: str) -> list[int]:
