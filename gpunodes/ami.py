@@ -39,13 +39,14 @@ def newest_candidate(clients: Clients) -> dict[str, Any]:
         UsageError: there is none.
     """
     with aws_errors("looking for candidates"):
-        images = clients.ec2.describe_images(
+        pages = clients.ec2.get_paginator("describe_images").paginate(
             Owners=["self"],
             Filters=[
                 {"Name": f"tag:{TAG_STATE}", "Values": [STATE_CANDIDATE]},
                 {"Name": "state", "Values": ["available"]},
             ],
-        )["Images"]
+        )
+        images = [image for page in pages for image in page["Images"]]
     if not images:
         raise UsageError("There is no candidate image; bake one with `invoke build-ami`, or name one with --ami.")
     newest: dict[str, Any] = max(images, key=lambda image: str(image["CreationDate"]))

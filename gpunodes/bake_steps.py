@@ -143,7 +143,8 @@ class BakeSteps:
             self.way_in.remove(self.clients)
         finally:  # an instance that does not end keeps no image
             if not self.is_complete:
-                leftovers.remove_images(self.clients, self.run.run_id)
+                for ami_id in leftovers.remove_images(self.clients, self.run.run_id):
+                    evidence.remove(self.settings, ami_id)
 
     def _build(self) -> None:
         folder = self.run.folder / "packer"

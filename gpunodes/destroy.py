@@ -104,5 +104,5 @@ def _tagged(clients: Clients) -> set[str]:
 
 
 def _images(clients: Clients, filters: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    images: list[dict[str, Any]] = clients.ec2.describe_images(Owners=["self"], Filters=filters)["Images"]
-    return images
+    pages = clients.ec2.get_paginator("describe_images").paginate(Owners=["self"], Filters=filters)
+    return [image for page in pages for image in page["Images"]]

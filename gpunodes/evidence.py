@@ -72,6 +72,11 @@ def image_folder(settings: Settings, ami_id: str) -> Path:
     return settings.work_folder / "evidence" / ami_id
 
 
+def remove(settings: Settings, ami_id: str) -> None:
+    """Forget an image that never came to be."""
+    shutil.rmtree(image_folder(settings, ami_id), ignore_errors=True)
+
+
 def write_packages(settings: Settings, packages: Sequence[Package], subject: Subject) -> PackageList:
     """Write the image's packages as CycloneDX into its folder; return what the record says of them."""
     folder = _folder(settings, subject.ami_id)

@@ -12,6 +12,7 @@ from pathlib import Path
 import tomllib
 
 from gpunodes import commands
+from gpunodes.errors import PreflightError
 from gpunodes.settings import REPOSITORY
 
 _OLDEST_PYTHON = "3.10"  # Ubuntu 22.04's, the oldest that gpumon supports
@@ -44,6 +45,7 @@ def ensure(
 
     Raises:
         ToolError: the wheel cannot be built or the package index not be reached.
+        PreflightError: a wheel in the cache is not the one that it was.
     """
     digest = _digest(repository)
     version = tomllib.loads((repository / "pyproject.toml").read_text())["project"]["version"]
@@ -56,7 +58,18 @@ def ensure(
             _build(unfinished, repository, run)
             if not folder.is_dir():
                 unfinished.rename(folder)
+    _check(folder)
     return Wheelhouse(folder, digest, version)
+
+
+def _check(folder: Path) -> None:
+    """Hold every wheel against the hashes that the instance will hold it against; a bake costs more than a look."""
+    wanted = (folder / "requirements.txt").read_text()
+    for wheel in sorted(folder.glob("*.whl")):
+        if hashlib.sha256(wheel.read_bytes()).hexdigest() not in wanted:
+            raise PreflightError(
+                f"The wheel {wheel.name} is not the one whose hash is in requirements.txt; delete {folder} and repeat."
+            )
 
 
 def _build(folder: Path, repository: Path, run: Callable[[Sequence[str]], object]) -> None:

@@ -74,6 +74,13 @@ class FakeClients:
     def describe_images(self, **_arguments: Any) -> dict[str, Any]:
         return {"Images": self.images}
 
+    def get_paginator(self, _name: str) -> FakeClients:
+        return self
+
+    def paginate(self, **_arguments: Any) -> list[dict[str, Any]]:
+        """A page for each image."""
+        return [{"Images": [image]} for image in self.images]
+
 
 @dataclass
 class FakeIndex:

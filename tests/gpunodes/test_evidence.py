@@ -167,3 +167,15 @@ def test_nothing_half_written_is_left(settings: Settings) -> None:
     image_records.write_proof(settings)
 
     assert not list(folder(settings).glob("*.unfinished"))
+
+
+def test_an_image_that_never_came_to_be_is_forgotten(tmp_path: Path) -> None:
+    settings = Settings(work_folder=tmp_path)
+    folder = evidence.image_folder(settings, "ami-1")
+    folder.mkdir(parents=True)
+    (folder / "image.json").write_text("{}")
+
+    evidence.remove(settings, "ami-1")
+    evidence.remove(settings, "ami-1")
+
+    assert not folder.exists()

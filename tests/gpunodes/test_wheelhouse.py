@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from gpunodes import wheelhouse
+from gpunodes.errors import PreflightError
 from tests.gpunodes.fakes import FakeIndex
 
 
@@ -48,6 +49,14 @@ def test_second_call_does_nothing(checkout: Path, cache: Path) -> None:
 
     assert wheelhouse.ensure(cache, checkout, index) == first
     assert index.calls == ["build", "pip"]
+
+
+def test_wheel_that_changed_in_the_cache_is_found_before_a_bake(checkout: Path, cache: Path) -> None:
+    made = wheelhouse.ensure(cache, checkout, FakeIndex())
+    (made.folder / "gpumon-1.2.3-py3-none-any.whl").write_bytes(b"another wheel")
+
+    with pytest.raises(PreflightError, match=r"The wheel gpumon-1\.2\.3-py3-none-any\.whl is not the one whose hash"):
+        wheelhouse.ensure(cache, checkout, FakeIndex())
 
 
 def test_wheelhouse_that_was_not_finished_is_built_again(checkout: Path, cache: Path) -> None:
