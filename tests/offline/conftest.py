@@ -186,7 +186,7 @@ def cloud(layout: Layout, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 def assert_no_traces(layout: Layout) -> None:
     """Nothing but the cache and the lock is left."""
-    deadline = time.monotonic() + 5  # the kernel removes the link of a dead namespace in its own time
+    deadline = time.monotonic() + 15  # the kernel removes the link of a dead namespace in its own time
     while any(vars(traces(layout)).values()) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert vars(traces(layout)) == {name: [] for name in vars(traces(layout))}

@@ -26,8 +26,7 @@ CALLS = [
     "RunInstances",
     "StopInstances",
     "CreateImage",
-    "TerminateInstances",
-    "ModifyImageAttribute",
+    "DescribeSnapshotAttribute",
 ]
 
 
@@ -141,7 +140,7 @@ def test_after_kill_9_at_every_step_reap_leaves_nothing(cloud: Cloud, proxy: Api
         ("RunInstances", signal.SIGINT),
         ("RunInstances", signal.SIGTERM),
         ("CreateImage", signal.SIGINT),
-        ("ModifyImageAttribute", signal.SIGTERM),
+        ("DescribeSnapshotAttribute", signal.SIGTERM),
     ],
 )
 def test_a_signal_at_every_step_leaves_nothing_at_once(
@@ -185,7 +184,7 @@ def _once_packer_is_done(proxy: ApiProxy, trouble: str) -> None:
     """Packer 1.6.6 itself waits for minutes where nobody answers it; here it is our own calls that matter."""
 
     def begin(name: str) -> None:
-        if name == "ModifyImageAttribute":
+        if name == "DescribeSnapshotAttribute":
             setattr(proxy, trouble, True)
 
     proxy.before = begin
