@@ -15,8 +15,8 @@ from urllib.parse import parse_qs
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 _LARGEST_EC2_FORM_BYTES = 1_000_000
-# What moto says of an image that was made from an instance. EC2 says ebs, and Packer bakes from nothing else. Both are of
-# one length, so that the response's headers stay true.
+# What moto says of an image that was made from an instance; EC2 says ebs, and Packer bakes from nothing else. Both have
+# the same length, so that the response's headers stay true.
 _MOTOS_ROOT_DEVICE = b"<rootDeviceType>standard</rootDeviceType>"
 _ROOT_DEVICE = b"<rootDeviceType>ebs</rootDeviceType>".ljust(len(_MOTOS_ROOT_DEVICE))
 _WSGIApp = Callable[[dict[str, Any], Any], Iterable[bytes]]

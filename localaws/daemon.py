@@ -46,7 +46,7 @@ def main() -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    process_id = int(Path("/proc/self").readlink().name)  # as the machine counts; in its own PID namespace the daemon is 1
+    process_id = int(Path("/proc/self").readlink().name)  # as this machine counts; in its own PID namespace it is 1
     cloud.write_json(layout.daemon_process_id, process_id)
     _forget_aws_settings()
     run(["mount", "-t", "proc", "proc", "/proc"])  # this namespace's own
