@@ -12,8 +12,8 @@ PROGRAM = """
 import signal, sys
 from gpumon.signals import Requests, watch_signals
 
-if sys.argv[1] == "nohup":
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+# Whatever the tests themselves were started with, as under nohup.
+signal.signal(signal.SIGHUP, signal.SIG_IGN if sys.argv[1] == "nohup" else signal.SIG_DFL)
 requests = Requests()
 watch_signals(requests)
 print("ready", flush=True)

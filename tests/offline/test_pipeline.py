@@ -71,6 +71,33 @@ def test_a_candidate_carries_its_tags_and_its_evidence(cloud: Cloud, candidate: 
 
 
 @pytest.mark.usefixtures("cloud")
+def test_a_second_bake_of_the_same_inputs_would_be_nothing_new(candidate: dict[str, Any]) -> None:
+    plan = parse(run_invoke("plan", "--offline", "--json").stdout)
+    assert (plan["fingerprint"], plan["is_new"]) == (candidate["fingerprint"], False)
+    assert plan["previous"]["ami_id"] == candidate["ami_id"]
+    assert plan["seconds"] > 0
+
+
+@pytest.mark.usefixtures("cloud")
+def test_an_image_explains_itself_from_the_record_that_its_tag_names(candidate: dict[str, Any]) -> None:
+    explained = parse(run_invoke("explain", "--offline", "--json", candidate["ami_id"]).stdout)
+    assert (explained["result"], explained["state"], explained["problems"]) == ("explained", "candidate", [])
+    assert explained["record"]["recipe"]["fingerprint"] == candidate["fingerprint"]
+    assert explained["record"]["packages"]["count"] == candidate["packages"] > 100
+    compared = parse(run_invoke("compare", "--offline", "--json", candidate["ami_id"], candidate["ami_id"]).stdout)
+    assert compared["result"] == "identical"
+
+
+@pytest.mark.usefixtures("cloud")
+def test_doctor_finds_nothing_that_is_missing() -> None:
+    result = run_invoke("doctor", "--offline", "--json")
+    assert result.returncode == 0, result.stderr
+    outcomes = {finding["name"]: finding["outcome"] for finding in parse(result.stdout)["findings"]}
+    assert outcomes.pop("vCPU quota") == "not_answered"
+    assert set(outcomes.values()) == {"passed"}
+
+
+@pytest.mark.usefixtures("cloud")
 def test_a_good_image_passes_on_four_gpus(candidate: dict[str, Any]) -> None:
     result = run_invoke("test-instance", "--offline", "--json", "--type", "g5.12xlarge")
     assert result.returncode == 0, result.stderr
