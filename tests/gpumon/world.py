@@ -56,7 +56,8 @@ class Program:
     ) -> None:
         directory.mkdir()
         self._log, self._output = directory / "log", directory / "output"
-        command = [sys.executable, "-m", "gpumon", "run", *arguments]
+        # SIGHUP as a service gets it, also where the tests themselves run under nohup.
+        command = ["env", "--default-signal=HUP", sys.executable, "-m", "gpumon", "run", *arguments]
         with self._log.open("w") as log, self._output.open("w") as output:
             self.process = subprocess.Popen(
                 command, env=environment, stdout=output if is_read else subprocess.PIPE, stderr=log
