@@ -22,8 +22,11 @@ _CREDENTIAL_CODES = frozenset({"AuthFailure", "ExpiredToken", "ExpiredTokenExcep
 _UNUSABLE_CREDENTIALS = (botocore.exceptions.PartialCredentialsError, botocore.exceptions.CredentialRetrievalError,
     botocore.exceptions.LoginError, botocore.exceptions.SSOError, botocore.exceptions.TokenRetrievalError)  # fmt: skip
 
-_MISSING_CODES = frozenset({"404", "500", "501", "InternalFailure", "InvalidAction", "NotImplemented",
-    "NotYetImplemented", "UnknownOperationException", "NoSuchResourceException"})  # fmt: skip
+# What moto and other emulators say to a call, or to a part of one, that they do not have.
+_MISSING_CODES = frozenset({"404", "500", "501", "InternalFailure", "InvalidAction", "NoSuchResourceException",
+    "NotImplemented", "NotYetImplemented", "UnknownOperation", "UnknownOperationException",
+    "UnsupportedOperation"})  # fmt: skip
+_MISSING_STATUSES = frozenset({404, 500, 501})
 
 _ENCODED = "Encoded authorization failure message:"  # EC2 adds a thousand characters that only STS can read
 
@@ -75,7 +78,7 @@ class Clients:
             with aws_errors(doing):  # where a call may be missing, retries would only delay the same answer
                 return call(self._client(service, _ASK_ONCE if is_tolerant else _CONFIG, region))
         except AwsError as error:
-            if is_tolerant and _is_missing(error.__cause__):
+            if is_tolerant and is_missing_call(error.__cause__):
                 return None
             raise
 
@@ -99,9 +102,12 @@ class Clients:
         return self.client("cloudwatch")
 
 
-def _is_missing(error: BaseException | None) -> bool:
+def is_missing_call(error: BaseException | None) -> bool:
+    """Whether an API refused because it does not have the call, rather than because of what was asked."""
     if isinstance(error, botocore.exceptions.ClientError):
-        return error.response["Error"]["Code"] in _MISSING_CODES
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        return error.response["Error"].get("Code") in _MISSING_CODES or status in _MISSING_STATUSES
+    # An error page in HTML where EC2's XML was expected.
     return isinstance(error, botocore.parsers.ResponseParserError)
 
 

@@ -24,6 +24,7 @@ from gpunodes.settings import Settings
 from gpunodes.steps import Timing
 from gpunodes.wheelhouse import Wheelhouse
 
+TAG_BAKE_INSTANCE = "gpunodes:bake-instance"
 # Facts of the instance that are no versions of what is in the image.
 _NOT_VERSIONS = frozenset({"booted_at", "collected_at", "free_disk_bytes", "held_packages", "instance_id"})
 
@@ -105,7 +106,7 @@ def version_tags(found: dict[str, Any]) -> dict[str, str]:
     tagged = {
         "gpunodes:driver-version": "nvidia_driver_version",
         "gpunodes:agent-version": "cloudwatch_agent_version",
-        "gpunodes:bake-instance": "instance_id",
+        TAG_BAKE_INSTANCE: "instance_id",
     }
     return {tag: str(found.get(name) or "unknown")[:256] for tag, name in tagged.items()}
 

@@ -16,7 +16,6 @@ from gpunodes import ami, bake_record, runs
 from gpunodes.errors import ToolError
 from gpunodes.settings import REPOSITORY, Settings
 
-TAG_BAKE_INSTANCE = "gpunodes:bake-instance"
 _SCRIPT = REPOSITORY / "scripts" / "provision" / "verify-clone.sh"
 _COMPLAINT = f"{_SCRIPT.name}: error: "
 _INSTANCE_ID = re.compile(r"i-[0-9a-f]{8,17}")
@@ -80,7 +79,7 @@ def origin_of(settings: Settings, image: Mapping[str, Any]) -> Origin:
     """
     tags = ami.tags_of(dict(image))
     run_id = tags.get(runs.TAG_RUN_ID, "")
-    instance_id = _instance_id(tags.get(TAG_BAKE_INSTANCE))
+    instance_id = _instance_id(tags.get(bake_record.TAG_BAKE_INSTANCE))
     if not instance_id and run_id:
         # A tag may be anything, but must not lead out of the folder of runs.
         instance_id = _instance_id_in(settings.runs_folder / Path(run_id).name / "facts")

@@ -9,6 +9,7 @@ from typing import Any, Generic, Literal, TypeVar
 import botocore.exceptions
 from botocore.parsers import ResponseParserError
 
+from gpunodes.aws import is_missing_call
 from gpunodes.errors import AwsError, GpunodesError, PreflightError
 
 PASSED: Literal["passed"] = "passed"
@@ -16,10 +17,6 @@ FAILED: Literal["failed"] = "failed"
 NOT_ANSWERED: Literal["not_answered"] = "not_answered"
 Outcome = Literal["passed", "failed", "not_answered"]
 
-# What moto and other emulators say to a call, or to a part of one, that they do not have.
-_MISSING_CODES = frozenset({"InternalFailure", "InvalidAction", "NoSuchResourceException", "NotImplemented",
-    "UnknownOperation", "UnknownOperationException", "UnsupportedOperation"})  # fmt: skip
-_MISSING_STATUSES = frozenset({404, 500, 501})
 _DENIED_CODES = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
 _STRANGER = "What answers at AWS's address does not speak AWS's language; look for a proxy in between and repeat."
 _PREFIX_OF_OPERATION = {"GetServiceQuota": "servicequotas", "GetParameter": "ssm", "GetCallerIdentity": "sts"}
@@ -92,7 +89,7 @@ def look(name: str, check: Callable[[], Seen[T]], *, tolerates_missing_calls: bo
     except NotAnsweredError as error:
         return Looked(Finding(name, NOT_ANSWERED, str(error)))
     except (AwsError, ResponseParserError) as error:
-        if tolerates_missing_calls and is_missing_call(error):
+        if tolerates_missing_calls and (is_missing_call(error) or is_missing_call(error.__cause__)):
             return Looked(Finding(name, NOT_ANSWERED, "The API of this target cannot say it; on AWS it can."))
         told = denied(error) or (error if isinstance(error, AwsError) else AwsError(_STRANGER))
         return Looked(Finding(name, FAILED, str(told), error=type(told)))
@@ -105,17 +102,6 @@ def look(name: str, check: Callable[[], Seen[T]], *, tolerates_missing_calls: bo
 def not_asked(name: str, because: str) -> Finding:
     """A check that could not be made, since another one failed."""
     return Finding(name, NOT_ANSWERED, f"Not asked, since `{because}` failed.")
-
-
-def is_missing_call(error: Exception) -> bool:
-    """Whether an API refused because it does not have the call, rather than because of what was asked."""
-    if isinstance(error, ResponseParserError):  # an error page in HTML where EC2's XML was expected
-        return True
-    cause = error.__cause__
-    if not isinstance(cause, botocore.exceptions.ClientError):
-        return False
-    status = cause.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    return cause.response["Error"].get("Code") in _MISSING_CODES or status in _MISSING_STATUSES
 
 
 def denied(error: Exception) -> PreflightError | None:

@@ -34,7 +34,7 @@ ONLY_IN: Mapping[str, Sequence[str]] = {
     "pty": [],
     "multiprocessing": [],
     "fabric": ["gpunodes.remote"],
-    "hcl2": ["gpunodes.recipe", "gpunodes.template_check"],
+    "hcl2": ["gpunodes.recipe"],
     "invoke": ["tasks", "gpunodes.remote"],
 }
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gpunodes import clone, settings
+from gpunodes import bake_record, clone, settings
 from gpunodes.checks import nothing_is_inherited
 from gpunodes.clone import Clone, Origin
 from gpunodes.remote import Remote
@@ -112,7 +112,7 @@ def test_an_image_that_was_not_cleaned_is_found_out(cloud: Cloud, clones: list[L
         " && sudo sync"
     )
     image_id = image_of(cloud, builder.instance, "not-cleaned")
-    tag = {"Key": clone.TAG_BAKE_INSTANCE, "Value": builder.instance["InstanceId"]}
+    tag = {"Key": bake_record.TAG_BAKE_INSTANCE, "Value": builder.instance["InstanceId"]}
     cloud.ec2.create_tags(Resources=[image_id], Tags=[tag])
     one, other = launch_two(cloud, image_id)
     for each in (one, other):
