@@ -3,7 +3,8 @@
 The metadata address 169.254.169.254 exists in the router namespace only. This machine keeps its own (it may be an EC2
 instance itself); it reaches the subnet through the link `localaws0` and nothing else. The namespaces are bind mounts in
 the daemon's private mount namespace: when the daemon ends, however it ends, the kernel removes them all and the link
-with them.
+with them. A connection whose other end vanished would hold the router namespace for 100 s more, so there the kernel
+gives up early.
 """
 
 from __future__ import annotations
@@ -12,14 +13,17 @@ import ctypes
 import ipaddress
 import os
 import socket
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from localaws.commands import run
 from localaws.errors import LocalAwsError
 from localaws.layout import HOST_ADDRESS, HOST_LINK, METADATA_ADDRESS, ROUTER_ADDRESS, SUBNET_CIDR
+
+T = TypeVar("T")
 
 ROUTER = "router"
 _BRIDGE = "instances"
@@ -36,6 +40,7 @@ def create_router() -> None:
         CommandFailed: the link exists, or the kernel lacks bridges or namespaces.
     """
     run(["ip", "netns", "add", ROUTER])
+    _forget_lost_connections_early()
     _batch(
         [
             "link set lo up",
@@ -52,8 +57,14 @@ def create_router() -> None:
 
 
 def delete_router() -> None:
-    """Remove what `create_router` made; the link goes with its other end."""
+    """Remove what `create_router` made, the link at once: the kernel removes the namespace in its own time."""
+    run(["ip", "link", "delete", HOST_LINK])
     run(["ip", "netns", "delete", ROUTER])
+
+
+def _forget_lost_connections_early() -> None:
+    """Let a closed connection whose other end does not answer go after one more try (2 s) instead of eight (103 s)."""
+    _in_router(lambda: Path("/proc/sys/net/ipv4/tcp_orphan_retries").write_text("1\n"))
 
 
 def connect_instance(instance_id: str, address: str, mac_address: str) -> Path:
@@ -95,23 +106,21 @@ def on_subnet(address: str) -> bool:
 
 def listen_in_router(address: str, port: int) -> socket.socket:
     """A TCP socket that listens in the router namespace, where only instances and this machine's link reach it."""
-    result: list[socket.socket] = []
-    failure: list[OSError] = []
+    try:
+        return _in_router(lambda: socket.create_server((address, port), backlog=128))
+    except OSError as error:
+        raise LocalAwsError(f"Nothing can listen on {address}:{port} in the router namespace: {error}.") from error
 
-    def open_socket() -> None:
-        try:
-            with _inside(ROUTER):
-                result.append(socket.create_server((address, port), backlog=128))
-        except OSError as error:
-            failure.append(error)
 
-    # A namespace belongs to a thread: one of its own cannot leave the others in the wrong one.
-    thread = threading.Thread(target=open_socket, name="open-socket")
-    thread.start()
-    thread.join()
-    if failure:
-        raise LocalAwsError(f"Nothing can listen on {address}:{port} in the router namespace: {failure[0]}.")
-    return result[0]
+def _in_router(work: Callable[[], T]) -> T:
+    """Do something in the router namespace; a thread of its own, since one that cannot come back must not go on."""
+
+    def inside() -> T:
+        with _inside(ROUTER):
+            return work()
+
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="router") as pool:
+        return pool.submit(inside).result()
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import boto3
 import pytest
@@ -100,6 +101,20 @@ def test_after_kill_9_of_the_daemon_nothing_runs_and_up_works_again(layout: Layo
     assert "not up" in status.stderr
     assert run_invoke("offline.up").returncode == 0
     assert launch(layout).startswith("i-")
+
+
+@pytest.mark.parametrize("ends", ["down", "kill -9"])
+def test_a_connection_whose_other_end_vanished_does_not_keep_the_network(layout: Layout, ends: str) -> None:
+    run_invoke("offline.up")
+    downloads = urlsplit(cloud.facts(layout).downloads_url)
+    with socket.create_connection((str(downloads.hostname), downloads.port or 80)):
+        # As when an instance is gone in the middle of a request: the router's end waits for an answer.
+        subprocess.run(["ip", "link", "set", HOST_LINK, "down"], check=True)
+        if ends == "down":
+            assert run_invoke("offline.down").returncode == 0
+        else:
+            os.kill(daemon_id(layout), signal.SIGKILL)
+        wait_until(lambda: left_by_the_kernel(layout) == [], 15, lambda: left_by_the_kernel(layout))
 
 
 @pytest.mark.usefixtures("layout")
