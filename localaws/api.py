@@ -53,10 +53,15 @@ class ObservedApi:
     """A WSGI application that passes everything to moto and puts successful EC2 changes on a queue.
 
     One answer is put right: images made from instances have an EBS root device.
+
+    Args:
+        moto: the application that answers.
+        launched: given every answer of RunInstances, which is held back until this returns.
     """
 
-    def __init__(self, moto: _WSGIApp) -> None:
+    def __init__(self, moto: _WSGIApp, launched: Callable[[bytes], object] = lambda _: None) -> None:
         self._moto = moto
+        self._launched = launched
         self.calls: queue.SimpleQueue[Ec2Call] = queue.SimpleQueue()
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -74,6 +79,9 @@ class ObservedApi:
             return [chunk.replace(_MOTOS_ROOT_DEVICE, _ROOT_DEVICE) for chunk in response]
         if action and not action.startswith("Describe") and statuses[-1:] == ["200 OK"]:
             self.calls.put(Ec2Call(action, form))
+            if action == "RunInstances":
+                response = list(response)
+                self._launched(b"".join(response))
         return response
 
 

@@ -33,6 +33,7 @@ from localaws.layout import (
     port_from_environment,
 )
 from localaws.machines import Machine
+from localaws.reachable import private_addresses, wait_for_ssh
 
 _LOG = logging.getLogger("localaws")
 _LOOK_AROUND_SECONDS = 5.0  # machines that halt from inside are noticed that late; API calls at once
@@ -127,7 +128,7 @@ def _next_calls(observed: api.ObservedApi) -> list[api.Ec2Call]:
 def _start_api(layout: Layout, base: Image) -> api.ObservedApi:
     amis = layout.run / "amis.json"
     amis.write_text(json.dumps([_base_ami(base.image_id)]))
-    observed = api.ObservedApi(api.load_moto(amis))
+    observed = api.ObservedApi(api.load_moto(amis), launched=lambda answer: wait_for_ssh(private_addresses(answer)))
     _run_server(api.serve(observed, socket.create_server(("127.0.0.1", port_from_environment()), backlog=128)))
     _run_server(api.serve(observed, network.listen_in_router(ROUTER_ADDRESS, DEFAULT_PORT)))
     return observed

@@ -108,6 +108,18 @@ def test_what_changes_no_machine_only_passes_through(body: bytes, changes: dict[
     assert moto.bodies == [body]
 
 
+def test_a_launch_is_heard_before_its_answer_is_given_and_other_changes_are_not() -> None:
+    launched: list[bytes] = []
+    observed = ObservedApi(RecordingApp(), launched=launched.append)
+
+    assert send(observed, request(b"Action=RunInstances&ImageId=ami-1")) == ("200 OK", b"<answer>")
+    send(observed, request(_REBOOT))
+    send(ObservedApi(RecordingApp("400 BAD REQUEST"), launched.append), request(b"Action=RunInstances"))
+
+    assert launched == [b"<answer>"]
+    assert [call.action for call in seen(observed)] == ["RunInstances", "RebootInstances"]
+
+
 @pytest.mark.parametrize("status", ["400 BAD REQUEST", "503 SERVICE UNAVAILABLE"])
 def test_call_that_failed_is_not_seen(status: str) -> None:
     observed = ObservedApi(RecordingApp(status))
