@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import shlex
 import sys
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from invoke import Collection, Context, Exit, task
 
-from gpunodes import explain_report, offline_target, plan_report, reap_report, report
+from gpunodes import offline_target, report
 from gpunodes.aws import Clients
-from gpunodes.bake import bake, diagnose
-from gpunodes.compare import compare as compare_images
+from gpunodes.bake.bake import bake, diagnose
+from gpunodes.cleanup import reap_report
+from gpunodes.cleanup.destroy import destroy as destroy_runs
+from gpunodes.cleanup.reap import reap_region
 from gpunodes.destination import select
-from gpunodes.destroy import destroy as destroy_runs
-from gpunodes.doctor_report import print_diagnosis
-from gpunodes.errors import GpunodesError
-from gpunodes.explain import explain as explain_image
-from gpunodes.plan import plan as plan_bake
-from gpunodes.progress import TerminalProgress
-from gpunodes.proof import prove
-from gpunodes.reap import reap_region
+from gpunodes.evidence import explain_report
+from gpunodes.evidence.compare import compare as compare_images
+from gpunodes.evidence.explain import explain as explain_image
+from gpunodes.exit_codes import errors_as_exit_codes
+from gpunodes.operation.progress import TerminalProgress
+from gpunodes.plan import plan_report
+from gpunodes.plan.plan import plan as plan_bake
+from gpunodes.preflight.doctor_report import print_diagnosis
+from gpunodes.proof.proof import prove
 
 _OFFLINE = {"offline": "Use the offline cloud of this machine instead of AWS."}
 _JSON = {"json": "Print one JSON document on standard output."}
@@ -40,7 +40,7 @@ def build_ami(  # noqa: PLR0917 - each is an option
     channel: str = "", spot: bool = False,
 ) -> None:  # fmt: skip
     """Bake a GPU image with gpumon and the CloudWatch agent; it becomes a candidate."""
-    with _errors():
+    with errors_as_exit_codes():
         progress = TerminalProgress()
         progress.title("build-ami")
         chosen, options = select(offline, progress.say, flavor=flavor, channel=channel, spot=spot)
@@ -54,7 +54,7 @@ def plan(  # noqa: PLR0917 - each is an option
     channel: str = "", spot: bool = False,
 ) -> None:  # fmt: skip
     """Show what a bake would do: base image, pins, fingerprint, what is new, duration and cost."""
-    with _errors():
+    with errors_as_exit_codes():
         progress = TerminalProgress()
         chosen, options = select(offline, progress.say, flavor=flavor, channel=channel, spot=spot)
         planned = plan_bake(chosen, options, progress.say, source_ami or None)
@@ -67,7 +67,7 @@ def doctor(
     spot: bool = False,
 ) -> None:  # fmt: skip
     """Check everything that a bake needs, and change nothing; exit code 1 when something is missing."""
-    with _errors():
+    with errors_as_exit_codes():
         chosen, options = select(offline, TerminalProgress().say, flavor=flavor, spot=spot)
         diagnosis = diagnose(chosen, options, source_ami or None)
         report.print_json(diagnosis.document()) if json else print_diagnosis(report.console(), diagnosis)
@@ -78,7 +78,7 @@ def doctor(
 @task(help={**_OFFLINE, **_JSON, "ami": "Id of the image."})
 def explain(_context: Context, ami: str, offline: bool = False, json: bool = False) -> None:
     """Say what an image is: base, recipe, packages, proofs, and whether its evidence is the one it was sealed with."""
-    with _errors():
+    with errors_as_exit_codes():
         chosen, options = select(offline, TerminalProgress().say)
         found = explain_image(Clients(chosen), options, ami)
         document = explain_report.explanation_document
@@ -91,7 +91,7 @@ def explain(_context: Context, ami: str, offline: bool = False, json: bool = Fal
 )
 def compare(_context: Context, before: str, after: str, offline: bool = False, json: bool = False) -> None:
     """Show what differs between two images: packages, versions, base, recipe, pins."""
-    with _errors():
+    with errors_as_exit_codes():
         chosen, options = select(offline, TerminalProgress().say)
         found = compare_images(Clients(chosen), options, before, after)
         document = explain_report.comparison_document
@@ -116,7 +116,7 @@ def test_instance(
     keep: bool = False,
 ) -> None:
     """Launch a fresh instance from an image and prove that its datapoints arrive; exit code 1 when a check fails."""
-    with _errors():
+    with errors_as_exit_codes():
         progress = TerminalProgress()
         progress.title("test-instance")
         chosen, options = select(offline, progress.say)
@@ -129,7 +129,7 @@ def test_instance(
 @task(help={**_OFFLINE, **_JSON, "run": "Id of one run; without it every run of this checkout."})
 def destroy(_context: Context, offline: bool = False, json: bool = False, run: str = "") -> None:
     """Destroy what runs left: test instances that were kept, and the remains of a run that was killed."""
-    with _errors():
+    with errors_as_exit_codes():
         progress = TerminalProgress()
         progress.title("destroy")
         chosen, options = select(offline, progress.say)
@@ -140,7 +140,7 @@ def destroy(_context: Context, offline: bool = False, json: bool = False, run: s
 @task(help={**_OFFLINE, **_JSON, "apply": "Delete it; without this it is only shown.", "run": "Id of one run."})
 def reap(_context: Context, offline: bool = False, json: bool = False, apply: bool = False, run: str = "") -> None:
     """Find what killed runs left in the account, from any machine, once it has expired; with --apply delete it."""
-    with _errors():
+    with errors_as_exit_codes():
         chosen, options = select(offline, TerminalProgress().say)
         reaped = reap_region(chosen, options, apply=apply, run_id=run or None)
         report.print_json(reap_report.document(reaped)) if json else reap_report.show(reaped, report.console())
@@ -151,14 +151,14 @@ def reap(_context: Context, offline: bool = False, json: bool = False, apply: bo
 @task
 def up(_context: Context) -> None:
     """Start the offline cloud of this machine."""
-    with _errors():
+    with errors_as_exit_codes():
         report.print_parts(offline_target.up(TerminalProgress().say), [])
 
 
 @task
 def down(_context: Context) -> None:
     """Stop the offline cloud; nothing but its cache stays."""
-    with _errors():
+    with errors_as_exit_codes():
         was_up = offline_target.down()
         report.console().print("  the offline cloud is down" if was_up else "  the offline cloud was not up")
 
@@ -166,32 +166,16 @@ def down(_context: Context) -> None:
 @task
 def status(_context: Context) -> None:
     """Show the parts of the offline cloud and its instances."""
-    with _errors():
+    with errors_as_exit_codes():
         report.print_parts(*offline_target.status())
 
 
 @task
 def env(_context: Context) -> None:
     """Print shell exports that lead any AWS client to the offline cloud: eval "$(invoke offline.env)"."""
-    with _errors():
+    with errors_as_exit_codes():
         variables = offline_target.environment()
         sys.stdout.writelines(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
-    """One sentence on standard error and the right exit code, whatever went wrong on purpose."""
-    try:
-        yield
-    except GpunodesError as error:
-        raise Exit(f"error: {error}", code=error.exit_code) from error
-    except KeyboardInterrupt as error:
-        raise Exit("error: Stopped as asked; run `invoke destroy` if anything was begun.", code=130) from error
-    except OSError as error:  # a file that may not be read, a disk that is full: nothing of ours to mend
-        raise Exit(f"error: {error.filename or 'A file'}: {error.strerror or error}; mend that.", code=3) from error
-    except Exception as error:  # exit code 1 means that a check failed, so a defect of ours must not look like one
-        traceback.print_exc()
-        raise Exit("error: This is a defect of gpunodes; please report it with the lines above.", code=3) from error
 
 
 namespace = Collection(build_ami, plan, doctor, test_instance, explain, compare, destroy, reap)

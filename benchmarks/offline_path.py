@@ -19,12 +19,12 @@ from typing import Any
 
 from gpunodes import offline_target
 from gpunodes.aws import Clients
-from gpunodes.bake import bake
+from gpunodes.bake.bake import bake
 from gpunodes.errors import GpunodesError
-from gpunodes.progress import TerminalProgress
-from gpunodes.proof import prove
+from gpunodes.operation.progress import TerminalProgress
+from gpunodes.operation.steps import Timing
+from gpunodes.proof.proof import prove
 from gpunodes.settings import Settings, load
-from gpunodes.steps import Timing
 from gpunodes.target import Target
 
 IDLE_SECONDS = 20.0

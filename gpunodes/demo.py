@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.text import Text
 
 from gpunodes import offline_target, report
-from gpunodes.bake import Baked, bake
+from gpunodes.bake.bake import Baked, bake
 from gpunodes.errors import GpunodesError
-from gpunodes.progress import TerminalProgress
-from gpunodes.proof import Verdict, prove
+from gpunodes.operation.progress import TerminalProgress
+from gpunodes.operation.steps import Timing
+from gpunodes.proof.proof import Verdict, prove
 from gpunodes.settings import load
-from gpunodes.steps import Timing
 
 _BAR_WIDTH = 24
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gpunodes import aws, flavors, offline_target, settings, target
+from gpunodes import aws, offline_target, settings, target
+from gpunodes.recipe import flavors
 from gpunodes.settings import Settings
 from gpunodes.target import Target
 

@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from gpunodes.bake import Baked
-from gpunodes.checks import Check
-from gpunodes.destroy import Destroyed
-from gpunodes.proof import Verdict
-from gpunodes.steps import Timing
+from gpunodes.bake.bake import Baked
+from gpunodes.cleanup.destroy import Destroyed
+from gpunodes.operation.steps import Timing
+from gpunodes.proof.checks import Check
+from gpunodes.proof.proof import Verdict
 
 _REASON_WIDTH = 48  # with less room beside its check, a reason goes on a line of its own
 

@@ -33,9 +33,9 @@ ONLY_IN: Mapping[str, Sequence[str]] = {
     "subprocess": ["gpunodes.commands", "localaws.commands"],
     "pty": [],
     "multiprocessing": [],
-    "fabric": ["gpunodes.remote"],
-    "hcl2": ["gpunodes.recipe"],
-    "invoke": ["tasks", "gpunodes.remote"],
+    "fabric": ["gpunodes.proof.remote"],
+    "hcl2": ["gpunodes.recipe.recipe"],
+    "invoke": ["tasks", "gpunodes.proof.remote"],
 }
 
 MAX_LINES: Mapping[str, int] = {"gpumon": 300, "gpunodes": 300, "localaws": 300, "tasks": 200}
@@ -131,10 +131,10 @@ def write(root: Path, files: Mapping[str, str]) -> None:
 @pytest.mark.parametrize(
     ("file", "source", "complaint"),
     [
-        ("gpunodes/bake.py", "import gpumon.metrics", "gpunodes.bake must not import gpumon.metrics"),
-        ("gpunodes/bake.py", "from localaws import cloud", "gpunodes.bake must not import localaws.cloud"),
-        ("gpunodes/bake.py", "from .. import localaws", "gpunodes.bake must not import localaws"),
-        ("gpunodes/bake.py", "def f():\n    import tasks", "gpunodes.bake must not import tasks"),
+        ("gpunodes/errors.py", "import gpumon.metrics", "gpunodes.errors must not import gpumon.metrics"),
+        ("gpunodes/errors.py", "from localaws import cloud", "gpunodes.errors must not import localaws.cloud"),
+        ("gpunodes/errors.py", "from .. import localaws", "gpunodes.errors must not import localaws"),
+        ("gpunodes/errors.py", "def f():\n    import tasks", "gpunodes.errors must not import tasks"),
         ("gpunodes/offline_target.py", "import gpumon", "gpunodes.offline_target must not import gpumon"),
         ("localaws/cloud.py", "from gpunodes.target import T", "localaws.cloud must not import gpunodes.target.T"),
         ("gpumon/sinks/__init__.py", "import localaws.cloud", "gpumon.sinks must not import localaws.cloud"),
@@ -152,7 +152,7 @@ def test_import_downwards_is_allowed(tmp_path: Path) -> None:
         tmp_path,
         {
             "tasks.py": "from gpunodes import bake",
-            "gpunodes/bake.py": "import json\nfrom . import target\nfrom gpunodes.errors import E",
+            "gpunodes/errors.py": "import json\nfrom . import target\nfrom gpunodes.errors import E",
             "gpunodes/offline_target.py": "from localaws import cloud",
             "gpumon/readers/kmsg.py": "from ..samples import Sample",
         },
@@ -170,9 +170,9 @@ def test_import_downwards_is_allowed(tmp_path: Path) -> None:
             "gpumon.readers.nvmlish must not import pynvml; only gpumon.readers.nvml may",
         ),
         (
-            "gpunodes/bake.py",
+            "gpunodes/errors.py",
             "from subprocess import run",
-            "gpunodes.bake must not import subprocess.run; only gpunodes.commands, localaws.commands may",
+            "gpunodes.errors must not import subprocess.run; only gpunodes.commands, localaws.commands may",
         ),
         ("gpumon/aws.py", "import pty", "gpumon.aws must not import pty; only nobody may"),
         (
@@ -195,7 +195,7 @@ def test_seam_itself_and_names_that_only_begin_alike_are_allowed(tmp_path: Path)
             "gpumon/readers/nvml/__init__.py": "import pynvml",
             "gpumon/readers/nvml/fields.py": "import pynvml",
             "gpunodes/commands.py": "import subprocess",
-            "gpunodes/bake.py": "import boto3_stubs\nfrom botocore.exceptions import ClientError",
+            "gpunodes/errors.py": "import boto3_stubs\nfrom botocore.exceptions import ClientError",
         },
     )
 
@@ -211,6 +211,6 @@ def test_module_over_the_limit_is_found(tmp_path: Path, lines: int, complaints: 
 
 @pytest.mark.parametrize("source", ["for x in y:\n    pass", "def f():\n    while True:\n        pass"])
 def test_loop_is_found(tmp_path: Path, source: str) -> None:
-    write(tmp_path, {"tasks.py": source, "gpunodes/bake.py": source})
+    write(tmp_path, {"tasks.py": source, "gpunodes/errors.py": source})
 
     assert len(loops(tmp_path, "tasks")) == 1

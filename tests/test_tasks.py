@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from invoke import Exit
-
-import tasks
 
 ROOT = Path(__file__).parents[1]
 HINT = "error: No AWS credentials were found; set AWS_PROFILE or log in, or run with --offline.\n"
@@ -74,15 +70,6 @@ def test_missing_credentials_are_one_sentence_and_exit_code_2(task: str, more: l
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr == f"{task}\n{HINT}"
-
-
-def test_disk_that_is_full_is_one_sentence_and_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(Exit) as caught, tasks._errors():
-        raise OSError(errno.ENOSPC, "No space left on device", "/evidence/image.json")
-
-    assert caught.value.code == 3
-    assert str(caught.value) == "error: /evidence/image.json: No space left on device; mend that."
-    assert capsys.readouterr().err == ""
 
 
 def test_unknown_option_is_named_and_nothing_runs() -> None:

@@ -11,7 +11,7 @@ from botocore.parsers import ResponseParserError
 
 from gpunodes.aws import aws_errors
 from gpunodes.errors import AwsError, GpunodesError, PreflightError, UsageError
-from gpunodes.finding import Seen
+from gpunodes.preflight.finding import Seen
 
 # A region of each partition that nobody has to opt in to.
 _HOMES = {"cn-": "cn-north-1", "us-gov-": "us-gov-west-1"}

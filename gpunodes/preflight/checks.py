@@ -9,16 +9,18 @@ from typing import Any, TypeVar
 
 import botocore.exceptions
 
-from gpunodes import aws, connection, quotas, template_check
+from gpunodes import aws
 from gpunodes.aws import Clients, aws_errors
+from gpunodes.bake import template_check
+from gpunodes.bake.template_check import Template
+from gpunodes.connection import connection
 from gpunodes.errors import GpunodesError, UsageError
-from gpunodes.finding import FAILED, Finding, Looked, Seen, look, not_asked
-from gpunodes.preflight import account, instance_type, machine
+from gpunodes.preflight import account, instance_type, machine, quotas
 from gpunodes.preflight.background import begin
+from gpunodes.preflight.finding import FAILED, Finding, Looked, Seen, look, not_asked
 from gpunodes.preflight.instance_type import BaseFacts
 from gpunodes.settings import Settings
 from gpunodes.target import Target
-from gpunodes.template_check import Template
 
 T = TypeVar("T")
 _IDENTITY, _REGION, _BASE, _SUBNET = "credentials", "region", "base image", "subnet"

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpunodes.aws import Clients
+from gpunodes.bake.template_check import Template
 from gpunodes.errors import PreflightError
-from gpunodes.finding import FAILED, Finding
 from gpunodes.preflight.checks import checks
+from gpunodes.preflight.finding import FAILED, Finding
 from gpunodes.preflight.instance_type import BaseFacts
 from gpunodes.settings import Settings
 from gpunodes.target import Target
-from gpunodes.template_check import Template
 
 
 @dataclass(frozen=True)

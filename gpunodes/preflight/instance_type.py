@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 from gpunodes.aws import aws_errors
 from gpunodes.errors import AwsError, UsageError
-from gpunodes.finding import Seen
 from gpunodes.preflight.account import Subnet
+from gpunodes.preflight.finding import Seen
 
 _NVIDIA = "NVIDIA"
 _EXAMPLE = "name a type with NVIDIA GPUs, like g4dn.xlarge"

@@ -7,9 +7,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from gpunodes import commands, packer
+from gpunodes import commands
+from gpunodes.bake import packer
 from gpunodes.errors import PreflightError, ToolError
-from gpunodes.finding import NotAnsweredError, Seen
+from gpunodes.preflight.finding import NotAnsweredError, Seen
 
 NEEDED_GIB = 2
 _GIB = 2**30

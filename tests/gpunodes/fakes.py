@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from gpunodes.aws import Clients
-from gpunodes.checks import Gpu
-from gpunodes.datapoints import Series
-from gpunodes.runs import Run
+from gpunodes.operation.runs import Run
+from gpunodes.proof.checks import Gpu
+from gpunodes.proof.datapoints import Series
 from gpunodes.target import Target
 
 INSTANCE_ID = "i-0123456789abcdef0"

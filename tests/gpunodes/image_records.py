@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from gpunodes import evidence
 from gpunodes.aws import Clients
-from gpunodes.image_record import (
+from gpunodes.evidence import evidence
+from gpunodes.evidence.image_record import (
     BaseImage,
     CostEstimate,
     Durations,
@@ -20,9 +20,9 @@ from gpunodes.image_record import (
     Seal,
     Wheel,
 )
-from gpunodes.sbom import Distribution, Package, Subject
+from gpunodes.evidence.sbom import Distribution, Package, Subject
+from gpunodes.operation.steps import Timing
 from gpunodes.settings import Settings
-from gpunodes.steps import Timing
 from tests.gpunodes import fakes
 
 AMI = "ami-0123456789abcdef0"

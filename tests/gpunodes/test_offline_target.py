@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from gpunodes import flavors, offline_target
+from gpunodes import offline_target
 from gpunodes.errors import GpunodesError, PreflightError
+from gpunodes.recipe import flavors
 from localaws import base_image
 from localaws import errors as localaws_errors
 

@@ -9,11 +9,11 @@ import pytest
 from rich.console import Console
 
 from gpunodes import report
-from gpunodes.bake import Baked
-from gpunodes.checks import Check
-from gpunodes.destroy import Destroyed
-from gpunodes.proof import Verdict
-from gpunodes.steps import Timing
+from gpunodes.bake.bake import Baked
+from gpunodes.cleanup.destroy import Destroyed
+from gpunodes.operation.steps import Timing
+from gpunodes.proof.checks import Check
+from gpunodes.proof.proof import Verdict
 
 TIMINGS = [Timing("a", 1.25), Timing("b", 2.5)]
 BAKED = Baked(

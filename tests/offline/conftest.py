@@ -16,7 +16,7 @@ from typing import Any
 import boto3
 import pytest
 
-from gpunodes.remote import Remote
+from gpunodes.proof.remote import Remote
 from localaws import cloud as localaws_cloud
 from localaws.layout import HOST_LINK, Layout
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import tomllib
 
-from gpunodes.promised_metrics import METRICS_FILE
-from gpunodes.remote import Remote
+from gpunodes.proof.promised_metrics import METRICS_FILE
+from gpunodes.proof.remote import Remote
 from localaws.layout import ROUTER_ADDRESS
 from localaws.simgpu.gpus import SimulatedGpus
 from tests.offline.conftest import Cloud, wait_until

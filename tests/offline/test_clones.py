@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from gpunodes import bake_record, clone, settings
-from gpunodes.checks import nothing_is_inherited
-from gpunodes.clone import Clone, Origin
-from gpunodes.remote import Remote
+from gpunodes import settings
+from gpunodes.bake import bake_record
+from gpunodes.proof import clone
+from gpunodes.proof.checks import nothing_is_inherited
+from gpunodes.proof.clone import Clone, Origin
+from gpunodes.proof.remote import Remote
 from tests.offline.conftest import Cloud, parse, run_invoke, wait_until
 
 STRANGER = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHJpbmdzb2ZzYXR1cm5hcmVub3RhbGxvZml0 stranger"

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gpunodes import journal
+from gpunodes.operation import journal
 from tests.offline.api_proxy import ApiProxy, before_the_api
 from tests.offline.conftest import REPOSITORY, Cloud, parse, run_invoke, wait_until
 

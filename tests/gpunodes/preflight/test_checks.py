@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from gpunodes import preflight
 from gpunodes.aws import Clients
+from gpunodes.bake.template_check import Template
 from gpunodes.errors import AwsError, GpunodesError, PreflightError, UsageError
-from gpunodes.preflight import Finding
+from gpunodes.preflight.checks import checks
+from gpunodes.preflight.diagnosis import require
+from gpunodes.preflight.finding import Finding
 from gpunodes.settings import REPOSITORY, Settings
 from gpunodes.target import Target
-from gpunodes.template_check import Template
 from tests.gpunodes.fakes import executable, target
 
 
@@ -37,7 +38,7 @@ class Place:
     bin: Path
 
     def look(self, base: Any = None, template: Template | None = None, **settings: Any) -> dict[str, Finding]:
-        findings = preflight.checks(
+        findings = checks(
             self.target,
             replace(self.settings, **settings),
             Clients(self.target),
@@ -66,7 +67,7 @@ def place(clients: Clients, moto_url: str, tmp_path: Path, monkeypatch: pytest.M
 
 def raised(findings: dict[str, Finding]) -> GpunodesError:
     with pytest.raises(GpunodesError) as caught:
-        preflight.require(list(findings.values()))
+        require(list(findings.values()))
     return caught.value
 
 
@@ -94,7 +95,7 @@ def test_all_is_well_and_what_the_emulator_lacks_is_said(place: Place) -> None:
     assert findings["vCPU quota"].text == "The API of this target cannot say it; on AWS it can."
     assert findings["credentials"].evidence["account"] == "123456789012"
     assert findings["instance type"].text == "g4dn.xlarge has 1 T4 and 4 vCPUs."
-    preflight.require(list(findings.values()))
+    require(list(findings.values()))
 
 
 def test_way_in_without_a_network_is_a_finding_too(place: Place) -> None:
@@ -134,7 +135,7 @@ def test_checks_wait_side_by_side(place: Place) -> None:
         assert type_was_asked.wait(10), "the base image was looked up before the instance type, not beside it"
         return Base()
 
-    findings = preflight.checks(place.target, place.settings, Listening(place.target), base=resolve)
+    findings = checks(place.target, place.settings, Listening(place.target), base=resolve)
 
     assert "failed" not in {finding.outcome for finding in findings}
 
@@ -339,7 +340,7 @@ def test_actions_that_the_preflight_calls_are_those_in_the_documentation(place: 
             )
             return made
 
-    preflight.checks(place.target, place.settings, Listening(place.target), base=Base())
+    checks(place.target, place.settings, Listening(place.target), base=Base())
 
     table = (REPOSITORY / "docs" / "doctor.md").read_text()
     documented = set(re.findall(r"^\| `(\w+:\w+)` \| preflight", table, re.MULTILINE))

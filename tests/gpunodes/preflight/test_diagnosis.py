@@ -6,9 +6,10 @@ import json
 import pytest
 from rich.console import Console
 
-from gpunodes.doctor_report import print_diagnosis
 from gpunodes.errors import AwsError, PreflightError, UsageError
-from gpunodes.preflight import FAILED, NOT_ANSWERED, PASSED, Diagnosis, Finding, require
+from gpunodes.preflight.diagnosis import Diagnosis, require
+from gpunodes.preflight.doctor_report import print_diagnosis
+from gpunodes.preflight.finding import FAILED, NOT_ANSWERED, PASSED, Finding
 
 GOOD = Finding("Packer", PASSED, "Packer 1.6.6 is new enough.", {"version": "1.6.6"})
 UNKNOWN = Finding("vCPU quota", NOT_ANSWERED, "Nobody can say.")

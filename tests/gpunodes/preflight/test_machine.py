@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from gpunodes.errors import PreflightError
-from gpunodes.finding import NotAnsweredError
 from gpunodes.preflight import machine
+from gpunodes.preflight.finding import NotAnsweredError
 from tests.gpunodes.fakes import GIB, executable
 
 

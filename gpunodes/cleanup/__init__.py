@@ -1,0 +1,1 @@
+"""What runs leave, found by run id or expiry and removed: `destroy` and `reap`."""

@@ -1,0 +1,1 @@
+"""How the instance that bakes is reached, made for one run."""

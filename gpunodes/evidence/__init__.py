@@ -1,0 +1,1 @@
+"""The record of an image: document, packages, page; `explain` and `compare`."""

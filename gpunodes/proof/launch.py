@@ -1,0 +1,156 @@
+"""A test instance: made by Terraform from an image, reached by SSH, destroyed with all that belongs to its run."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from gpunodes.aws import Clients
+from gpunodes.cleanup import leftovers
+from gpunodes.connection.key_pair import KeyPair
+from gpunodes.errors import PreflightError, ToolError
+from gpunodes.operation.runs import Run
+from gpunodes.operation.steps import Progress
+from gpunodes.proof import terraform
+from gpunodes.proof.remote import Remote
+from gpunodes.settings import REPOSITORY, Settings
+from gpunodes.target import Target
+
+STACK_FOLDER = REPOSITORY / "terraform" / "stacks" / "test-instance"
+_SSH_SECONDS = 180.0
+
+
+@dataclass
+class TestInstance:
+    """The instance of one run.
+
+    Attributes:
+        target: where it runs.
+        settings: folders.
+        run: names and tags everything.
+        clients: of the target.
+        progress: told what Terraform does.
+        ssh_username: user of the image that may sudo.
+        started_at: UTC, just before the launch; no datapoint of it is older.
+        outputs: Terraform's, empty before the launch.
+    """
+
+    __test__ = False  # for pytest, which would take the name for a test
+
+    target: Target
+    settings: Settings
+    run: Run
+    clients: Clients
+    progress: Progress
+    ssh_username: str = ""
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    outputs: dict[str, Any] = field(default_factory=dict)
+    _remote: Remote | None = None
+
+    @property
+    def instance_id(self) -> str:
+        """EC2's id; empty before the launch."""
+        return str(self.outputs.get("instance_id", ""))
+
+    @property
+    def remote(self) -> Remote:
+        """The open connection.
+
+        Raises:
+            ToolError: there is none yet.
+        """
+        if self._remote is None:
+            raise ToolError("The instance was asked before it was connected; run the steps in their order.")
+        return self._remote
+
+    @property
+    def _key_pair(self) -> KeyPair:
+        return KeyPair.of(self.run)
+
+    def import_key(self) -> None:
+        """Import the run's key pair."""
+        self._key_pair.import_into(self.clients, self.run)
+
+    def delete_key(self) -> None:
+        """Delete it."""
+        self._key_pair.delete_from(self.clients)
+
+    def launch(self, ami_id: str, instance_type: str) -> None:
+        """Apply the stack.
+
+        Raises:
+            ToolError: Terraform failed.
+        """
+        self.started_at = datetime.now(UTC)
+        stack = stack_of(self.target, self.settings, self.run, self.progress)
+        self.outputs = stack.apply(
+            {
+                "region": self.target.region,
+                "run_id": self.run.run_id,
+                "ami_id": ami_id,
+                "instance_type": instance_type,
+                "key_name": self._key_pair.name,
+                "subnet_id": self.target.subnet_id or None,
+            }
+        )
+
+    def destroy(self) -> None:
+        """Destroy it and whatever else carries the run's id."""
+        destroy_run(self.target, self.settings, self.clients, self.run, self.progress)
+
+    def connect(self) -> None:
+        """Wait until SSH lets us in and cloud-init has finished.
+
+        Raises:
+            ToolError: it does not within three minutes.
+        """
+        proxy_command = self.target.ssh_proxy_command.format(instance_id=self.instance_id, region=self.target.region)
+        self._remote = Remote(self.outputs["private_ip"], self.ssh_username, self._key_pair.private_key, proxy_command)
+        self._remote.connect(_SSH_SECONDS)
+        self.progress.detail("waiting for cloud-init")
+        self._remote.run("cloud-init status --wait >/dev/null || true")
+
+    @property
+    def ssh_command(self) -> str:
+        """What a person types to log in."""
+        proxy_command = self.target.ssh_proxy_command.format(instance_id=self.instance_id, region=self.target.region)
+        proxy = f'-o ProxyCommand="{proxy_command}" ' if proxy_command else ""
+        return f"ssh {proxy}-i {self._key_pair.private_key} {self.ssh_username}@{self.outputs['private_ip']}"
+
+    def disconnect(self) -> None:
+        """Close the connection."""
+        if self._remote is not None:
+            self._remote.close()
+
+
+def check_connection_tools(target: Target) -> None:
+    """What the target's SSH connection needs on this machine.
+
+    Raises:
+        PreflightError: a program is missing.
+    """
+    if not target.ssh_proxy_command:
+        return
+    for tool in ("aws", "session-manager-plugin"):
+        if shutil.which(tool) is None:
+            raise PreflightError(
+                f"`{tool}` is not installed; test instances have no ingress and are reached through it."
+            )
+
+
+def stack_of(target: Target, settings: Settings, run: Run, progress: Progress) -> terraform.Stack:
+    """The test instance's stack of a run."""
+    environment = {**target.environment, **terraform.cli_environment(settings.cache_folder / "terraform")}
+    return terraform.Stack(STACK_FOLDER, run.folder / "terraform", environment, progress.detail)
+
+
+def destroy_run(target: Target, settings: Settings, clients: Clients, run: Run, progress: Progress) -> None:
+    """Destroy what a run launched, then ask the API what still carries its id and remove that, too."""
+    leftovers.terminate_instances(clients, run.run_id)  # it shuts down while Terraform looks around
+    stack_of(target, settings, run, progress).destroy()
+    leftovers.remove_instances(clients, run.run_id)
+    leftovers.remove_roles(clients, run.run_id)
+    leftovers.remove_key_pairs(clients, run.run_id)
+    KeyPair.of(run).private_key.unlink(missing_ok=True)
