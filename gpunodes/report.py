@@ -13,9 +13,10 @@ from rich.text import Text
 from gpunodes.bake.bake import Baked
 from gpunodes.cleanup.destroy import Destroyed
 from gpunodes.operation.steps import Timing
-from gpunodes.proof.checks import Check
+from gpunodes.proof.check import Check
 from gpunodes.proof.proof import Verdict
 
+_MARKS = {True: (("✓", "green"), "dim"), False: (("✗", "red"), "red"), None: (("?", "yellow"), "yellow")}
 _REASON_WIDTH = 48  # with less room beside its check, a reason goes on a line of its own
 
 
@@ -84,6 +85,7 @@ def print_verdict(verdict: Verdict) -> None:
     print_facts(
         out,
         [
+            *([("image is now", verdict.state)] if verdict.state else []),
             ("instance", f"{verdict.instance_id}, {state}"),
             *((f"  {name}", command) for name, command in verdict.kept.items()),
             ("evidence", str(verdict.evidence)),
@@ -97,7 +99,7 @@ def print_checks(out: Console, checks: list[Check]) -> None:
     width = max((len(check.name) for check in checks), default=0) + 2
     is_narrow = out.is_terminal and out.width < width + _REASON_WIDTH
     for check in checks:
-        mark, style = (("✓", "green"), "dim") if check.passed else (("✗", "red"), "red")
+        mark, style = _MARKS[check.passed]
         reason = Text(check.reason, style=style)
         if is_narrow:
             out.print(Text.assemble("  ", mark, f" {check.name}"))

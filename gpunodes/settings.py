@@ -33,6 +33,8 @@ class Settings:
         spot: bake on a spot instance.
         build_instance_type: bakes.
         test_instance_type: proves; its GPUs are what the image is tested with.
+        boot_budget_seconds: that the test instance's systemd may take to boot.
+        allowed_listeners: what may listen on it for more than loopback, as `port/protocol` with spaces between.
         work_folder: runs, caches and evidence.
     """
 
@@ -47,6 +49,8 @@ class Settings:
     spot: bool = False
     build_instance_type: str = "g4dn.xlarge"
     test_instance_type: str = "g4dn.xlarge"
+    boot_budget_seconds: int = 180
+    allowed_listeners: str = "22/tcp 9400/tcp 68/udp 546/udp"
     work_folder: Path = REPOSITORY / ".gpunodes"
 
     @property

@@ -25,12 +25,12 @@ MAY_IMPORT: Mapping[str, Sequence[str]] = {
 
 # What only some modules (or packages, with all that is in them) may import, and which. boto3 makes the clients; its
 # error classes may be caught anywhere. Fabric's errors are Invoke's. The stand-in for the CloudWatch agent is a program
-# of its own.
+# of its own, and so is what is copied onto an instance.
 ONLY_IN: Mapping[str, Sequence[str]] = {
-    "pynvml": ["gpumon.readers.nvml"],
+    "pynvml": ["gpumon.readers.nvml", "gpunodes.proof.on_instance"],
     "boto3": ["gpumon.aws", "gpunodes.aws", "localaws.aws"],
     "botocore.session": ["gpumon.aws", "gpunodes.aws", "localaws.aws", "localaws.downloads.agent.publisher"],
-    "subprocess": ["gpunodes.commands", "localaws.commands"],
+    "subprocess": ["gpunodes.commands", "gpunodes.proof.on_instance", "localaws.commands"],
     "pty": [],
     "multiprocessing": [],
     "fabric": ["gpunodes.proof.remote"],
@@ -167,12 +167,13 @@ def test_import_downwards_is_allowed(tmp_path: Path) -> None:
         (
             "gpumon/readers/nvmlish.py",
             "import pynvml",
-            "gpumon.readers.nvmlish must not import pynvml; only gpumon.readers.nvml may",
+            "gpumon.readers.nvmlish must not import pynvml; only gpumon.readers.nvml, gpunodes.proof.on_instance may",
         ),
         (
             "gpunodes/errors.py",
             "from subprocess import run",
-            "gpunodes.errors must not import subprocess.run; only gpunodes.commands, localaws.commands may",
+            "gpunodes.errors must not import subprocess.run; only gpunodes.commands, gpunodes.proof.on_instance,"
+            " localaws.commands may",
         ),
         ("gpumon/aws.py", "import pty", "gpumon.aws must not import pty; only nobody may"),
         (

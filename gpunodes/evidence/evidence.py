@@ -169,7 +169,7 @@ def _proof(path: Path) -> Proof:
             result=str(document["result"]),
             instance_type=str(document["instance_type"]),
             proved_at=str(document["proved_at"]),
-            failed_checks=tuple(str(check["name"]) for check in checks if not check["passed"]),
+            failed_checks=tuple(str(check["name"]) for check in checks if check["passed"] is False),
             checks=len(checks),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:

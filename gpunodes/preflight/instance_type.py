@@ -40,6 +40,7 @@ class InstanceType:
         vcpus: that count against a quota.
         gpus: how many a program sees.
         gpu_model: as EC2 names it.
+        gpu_memory_bytes: of each one.
         architectures: that it runs, such as `x86_64`.
         usage_classes: of `on-demand`, `spot` and `capacity-block`.
     """
@@ -48,6 +49,7 @@ class InstanceType:
     vcpus: int
     gpus: int
     gpu_model: str
+    gpu_memory_bytes: int
     architectures: tuple[str, ...]
     usage_classes: tuple[str, ...]
 
@@ -88,6 +90,7 @@ def _read(answer: dict[str, Any]) -> InstanceType:
         # A type with a part of a GPU, such as g6f.large, has Count 0.
         gpus=sum(max(int(gpu.get("Count", 0)), int(gpu.get("LogicalGpuCount", 0))) for gpu in gpus),
         gpu_model=str(gpus[0].get("Name", "GPU")) if gpus else "",
+        gpu_memory_bytes=int(gpus[0].get("MemoryInfo", {}).get("SizeInMiB", 0)) * 2**20 if gpus else 0,
         architectures=tuple(answer.get("ProcessorInfo", {}).get("SupportedArchitectures", [])),
         usage_classes=tuple(answer.get("SupportedUsageClasses", ["on-demand", "spot"])),
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gpunodes.errors import ToolError
-from gpunodes.proof.checks import Gpu
+from gpunodes.proof.gpu_checks import Gpu
 from gpunodes.proof.remote import Remote
 
 _PROGRAM = Path(__file__).parent / "on_instance" / "hold_gpu_memory.py"
@@ -28,6 +28,7 @@ class GpuLoad:
         self._remote = remote
         self._clock = clock
         self._lines_read = 0
+        self._steps = 0
 
     def start(self) -> list[Gpu]:
         """Open a CUDA context on every GPU and say which there are.
@@ -43,11 +44,12 @@ class GpuLoad:
             f" python3 {_FOLDER}/program.py {_FOLDER} {_LONGEST_SECONDS}"
         )
         gpus = self._answer()["gpus"]
-        return [Gpu(gpu["index"], gpu["uuid"], gpu["name"], gpu["free_bytes"]) for gpu in gpus]
+        return [Gpu(**gpu) for gpu in gpus]
 
     def allocate(self, sizes_bytes: list[int]) -> datetime:
-        """Allocate an amount on each GPU; return when that was done, UTC, by the instance's clock."""
-        self._remote.write(f"{_FOLDER}/allocate", json.dumps(sizes_bytes))
+        """Let each GPU hold an amount, more than before; return when it did, UTC, by the instance's clock."""
+        self._steps += 1
+        self._remote.write(f"{_FOLDER}/allocate-{self._steps}", json.dumps(sizes_bytes))
         return datetime.fromtimestamp(self._answer()["time"], UTC)
 
     def free(self) -> datetime:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import shutil
+import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from gpunodes.aws import Clients
-from gpunodes.cleanup import leftovers
+from gpunodes.cleanup import leftovers, resources
+from gpunodes.cleanup.resource_kinds import KINDS
 from gpunodes.connection.key_pair import KeyPair
-from gpunodes.errors import PreflightError, ToolError
+from gpunodes.errors import AwsError, PreflightError, ToolError
 from gpunodes.operation.runs import Run
 from gpunodes.operation.steps import Progress
 from gpunodes.proof import terraform
@@ -20,6 +23,8 @@ from gpunodes.target import Target
 
 STACK_FOLDER = REPOSITORY / "terraform" / "stacks" / "test-instance"
 _SSH_SECONDS = 180.0
+_POLL_SECONDS = 0.5
+_BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 
 
 @dataclass
@@ -35,6 +40,7 @@ class TestInstance:
         ssh_username: user of the image that may sudo.
         started_at: UTC, just before the launch; no datapoint of it is older.
         outputs: Terraform's, empty before the launch.
+        destroyed: once it is, the kinds of things that AWS was asked for, and what was left of them.
     """
 
     __test__ = False  # for pytest, which would take the name for a test
@@ -47,6 +53,7 @@ class TestInstance:
     ssh_username: str = ""
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     outputs: dict[str, Any] = field(default_factory=dict)
+    destroyed: dict[str, Any] = field(default_factory=dict)
     _remote: Remote | None = None
 
     @property
@@ -97,8 +104,18 @@ class TestInstance:
         )
 
     def destroy(self) -> None:
-        """Destroy it and whatever else carries the run's id."""
+        """Destroy it and whatever else carries the run's id, and ask AWS whether anything is left.
+
+        Raises:
+            AwsError: something is.
+        """
         destroy_run(self.target, self.settings, self.clients, self.run, self.progress)
+        self.progress.detail("asking AWS what is left")
+        found = [resource for kind in KINDS for resource in resources.find(kind, self.clients, self.run.run_id)]
+        left = [f"{resource.kind} {resource.id}" for resource in found]
+        self.destroyed = {"verified": not left, "asked": [kind.name for kind in KINDS], "left": left}
+        if left:
+            raise AwsError(f"Destroyed, but AWS still has {', '.join(left)} of run {self.run.run_id}; try again.")
 
     def connect(self) -> None:
         """Wait until SSH lets us in and cloud-init has finished.
@@ -111,6 +128,32 @@ class TestInstance:
         self._remote.connect(_SSH_SECONDS)
         self.progress.detail("waiting for cloud-init")
         self._remote.run("cloud-init status --wait >/dev/null || true")
+
+    def reboot(self) -> None:
+        """Boot again and connect again.
+
+        Raises:
+            ToolError: it does not come back within three minutes.
+        """
+        # It answers until it goes down: only another boot id says that it has been down.
+        before = self.remote.run(_BOOT_ID)
+        with suppress(ToolError):  # the connection breaks while the command still runs
+            self.remote.run("sudo systemctl reboot")
+        deadline = time.monotonic() + _SSH_SECONDS
+        while self._boot_id() in {"", before}:
+            if time.monotonic() > deadline:
+                raise ToolError("The instance did not come back from a reboot; look at its console output.")
+            time.sleep(_POLL_SECONDS)
+        self.progress.detail("waiting for cloud-init")
+        self.remote.run("cloud-init status --wait >/dev/null || true")
+
+    def _boot_id(self) -> str:
+        """Empty where the instance does not answer."""
+        try:
+            return self.remote.run(_BOOT_ID)
+        except ToolError:
+            self.remote.close()
+            return ""
 
     @property
     def ssh_command(self) -> str:

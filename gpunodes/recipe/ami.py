@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from gpunodes.aws import Clients, aws_errors
-from gpunodes.errors import AwsError, UsageError
+from gpunodes.errors import UsageError
 from gpunodes.operation.runs import TAG_STATE
 
 STATE_CANDIDATE = "candidate"
+STATE_PROVEN = "proven"
+STATE_FAILED = "failed"
 
 
 def describe(clients: Clients, image_id: str) -> dict[str, Any]:
@@ -32,25 +34,36 @@ def describe(clients: Clients, image_id: str) -> dict[str, Any]:
     return image
 
 
-def newest_candidate(clients: Clients) -> dict[str, Any]:
-    """The candidate with the latest creation date.
+def newest(clients: Clients, state: str) -> dict[str, Any] | None:
+    """The image of ours in a state with the latest creation date; None where there is none.
 
     Raises:
-        UsageError: there is none.
+        AwsError: DescribeImages was refused.
     """
-    with aws_errors("looking for candidates"):
+    with aws_errors(f"looking for {state} images"):
         pages = clients.ec2.get_paginator("describe_images").paginate(
             Owners=["self"],
             Filters=[
-                {"Name": f"tag:{TAG_STATE}", "Values": [STATE_CANDIDATE]},
+                {"Name": f"tag:{TAG_STATE}", "Values": [state]},
                 {"Name": "state", "Values": ["available"]},
             ],
         )
         images = [image for page in pages for image in page["Images"]]
-    if not images:
-        raise UsageError("There is no candidate image; bake one with `invoke build-ami`, or name one with --ami.")
-    newest: dict[str, Any] = max(images, key=lambda image: str(image["CreationDate"]))
-    return newest
+    return max(images, key=lambda image: str(image["CreationDate"]), default=None)
+
+
+def newest_to_prove(clients: Clients) -> dict[str, Any]:
+    """The newest candidate; where every one was proven already, the newest of those, to be proven again.
+
+    Raises:
+        UsageError: there is none.
+    """
+    image = newest(clients, STATE_CANDIDATE) or newest(clients, STATE_PROVEN)
+    if image is None:
+        raise UsageError(
+            "There is no candidate and no proven image; bake one with `invoke build-ami`, or name one with --ami."
+        )
+    return image
 
 
 def snapshots_of(image: dict[str, Any]) -> list[str]:
@@ -62,24 +75,3 @@ def snapshots_of(image: dict[str, Any]) -> list[str]:
 def tags_of(image: dict[str, Any]) -> dict[str, str]:
     """Tags of an image as a dictionary."""
     return {tag["Key"]: tag["Value"] for tag in image.get("Tags", [])}
-
-
-def gpu_count(clients: Clients, instance_type: str) -> int:
-    """How many GPUs an instance type has (DescribeInstanceTypes GpuInfo).
-
-    Raises:
-        UsageError: the type does not exist, or has none.
-    """
-    try:
-        with aws_errors(f"looking up the instance type {instance_type}"):
-            answer = clients.ec2.describe_instance_types(InstanceTypes=[instance_type])
-    except AwsError as error:
-        if "InvalidInstanceType" in str(error):
-            raise UsageError(f"There is no instance type `{instance_type}`; name one like g4dn.xlarge.") from error
-        raise
-    gpus = answer["InstanceTypes"][0].get("GpuInfo", {}).get("Gpus", [])
-    # A part of a GPU (g6f) is counted as none, but is one to whoever uses it.
-    count = sum(max(int(gpu["Count"]), int(gpu.get("LogicalGpuCount", 0))) for gpu in gpus)
-    if count == 0:
-        raise UsageError(f"{instance_type} has no GPU; name a type that has, like g4dn.xlarge.")
-    return count

@@ -9,8 +9,8 @@ from typing import Any
 
 from gpunodes.aws import Clients
 from gpunodes.operation.runs import Run
-from gpunodes.proof.checks import Gpu
 from gpunodes.proof.datapoints import Series
+from gpunodes.proof.gpu_checks import Gpu
 from gpunodes.target import Target
 
 INSTANCE_ID = "i-0123456789abcdef0"
@@ -137,7 +137,7 @@ def base_image(clients: Clients) -> str:
 
 def gpus(count: int, free_bytes: int = 15 * GIB) -> list[Gpu]:
     """GPUs of one model."""
-    return [Gpu(index, f"GPU-{index}", "Tesla T4", free_bytes) for index in range(count)]
+    return [Gpu(index, f"GPU-{index}", "Tesla T4", free_bytes, 15 * GIB) for index in range(count)]
 
 
 def memory_series(index: int, instance_id: str = INSTANCE_ID) -> Series:

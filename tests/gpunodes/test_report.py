@@ -12,7 +12,7 @@ from gpunodes import report
 from gpunodes.bake.bake import Baked
 from gpunodes.cleanup.destroy import Destroyed
 from gpunodes.operation.steps import Timing
-from gpunodes.proof.checks import Check
+from gpunodes.proof.check import Check
 from gpunodes.proof.proof import Verdict
 
 TIMINGS = [Timing("a", 1.25), Timing("b", 2.5)]
@@ -21,14 +21,16 @@ BAKED = Baked(
     fingerprint="f" * 64, gpumon_version="1.2.3", packages=321, evidence=Path("/evidence/ami-1"),
     notes=["this API ignores something"], packer_seconds=15.0, own_seconds=2.5, timings=TIMINGS,
 )  # fmt: skip
-ROSE = Check("memory rises", "it is memory", passed=True, reason="GPU 0 +4.00 GiB")
-ARRIVED = Check("datapoints arrive", "it publishes", passed=False, reason="1 of 1 series have no datapoint [x]")
+ROSE = Check("a", "memory", "memory rises", "it is memory", True, "GPU 0 +4.00 GiB")
+ARRIVED = Check("b", "memory", "datapoints arrive", "it publishes", False, "1 of 1 series have no datapoint [x]")
+SEALED = Check("c", "image", "the image is sealed", "nobody reads it", None, "this API does not keep it")
 
 
 def verdict(*checks: Check, kept: dict[str, str] | None = None) -> Verdict:
     return Verdict(
         run_id="run-2", ami_id="ami-1", instance_id="i-1", instance_type="g4dn.xlarge",
-        result="passed" if all(check.passed for check in checks) else "failed", checks=list(checks),
+        result="passed" if all(check.passed for check in checks) else "failed", reason="", checks=list(checks),
+        state="proven",
         evidence=Path("/evidence/ami-1/proof.json"), kept=kept or {}, timings=TIMINGS,
     )  # fmt: skip
 
@@ -89,6 +91,13 @@ def test_people_read_the_result_first_and_then_each_check(capsys: pytest.Capture
     assert shown[1].split() == ["✓", "memory", "rises", "GPU", "0", "+4.00", "GiB"]
     assert shown[2].endswith("1 of 1 series have no datapoint [x]")
     assert any("i-1, destroyed" in line for line in shown)
+    assert any(line.split() == ["image", "is", "now", "proven"] for line in shown)
+
+
+def test_a_check_that_could_not_be_answered_looks_like_neither(capsys: pytest.CaptureFixture[str]) -> None:
+    report.print_verdict(verdict(SEALED))
+
+    assert any(line.split()[:2] == ["?", "the"] for line in lines(capsys) if line)
 
 
 def test_instance_that_was_kept_is_told_with_the_way_to_remove_it(capsys: pytest.CaptureFixture[str]) -> None:

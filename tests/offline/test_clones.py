@@ -10,7 +10,7 @@ import pytest
 from gpunodes import settings
 from gpunodes.bake import bake_record
 from gpunodes.proof import clone
-from gpunodes.proof.checks import nothing_is_inherited
+from gpunodes.proof.boot_checks import nothing_is_inherited
 from gpunodes.proof.clone import Clone, Origin
 from gpunodes.proof.remote import Remote
 from tests.offline.conftest import Cloud, parse, run_invoke, wait_until

@@ -1,19 +1,20 @@
-"""Allocates memory on every GPU through the CUDA driver API and holds it until told to let go.
+"""Allocates memory on every GPU through the CUDA driver API, step by step, and holds it until told to let go.
 
 Runs on the instance with any Python 3.9 or newer; uses libcuda alone, so that what gpumon reads through NVML is checked
 against something that is not NVML. Protocol, one JSON document a line:
 
     {"gpus": [{"index", "uuid", "name", "total_bytes", "free_bytes"}, ...]}   after the contexts exist
-    {"allocated_bytes": [...], "time": Unix time}                                after that many bytes were allocated
+    {"allocated_bytes": [...], "time": Unix time}                                after each GPU holds that many bytes
     {"freed": true, "time": Unix time}                                       after they were freed
 
-Arguments: FOLDER SECONDS. The lines go to FOLDER/status; it goes on when FOLDER/allocate, then FOLDER/free exists, and
-ends by itself after SECONDS.
+Arguments: FOLDER SECONDS. The lines go to FOLDER/status. FOLDER/allocate-1, then allocate-2 and so on say how many
+bytes each GPU shall have, as a JSON list, each more than the last; FOLDER/free ends it, as does the end of SECONDS.
 """
 
 from __future__ import annotations
 
 import ctypes
+import itertools
 import json
 import os
 import pathlib
@@ -62,7 +63,8 @@ class Gpu:
         self.index = index
         self._device = device
         self._context = ctypes.c_void_p()
-        self._memory = ctypes.c_uint64()
+        self._held: list[ctypes.c_uint64] = []
+        self._held_bytes = 0
         cuda("cuCtxCreate_v2", ctypes.byref(self._context), 0, device)
 
     def describe(self) -> dict[str, object]:
@@ -81,15 +83,22 @@ class Gpu:
             "total_bytes": total.value,
         }
 
-    def allocate(self, size_bytes: int) -> None:
-        """Take memory."""
+    def allocate(self, total_bytes: int) -> None:
+        """Take as much more memory as makes that total."""
+        more_bytes = total_bytes - self._held_bytes
+        if more_bytes <= 0:
+            raise CudaError(f"GPU {self.index} holds {self._held_bytes} bytes already and shall have {total_bytes}")
+        memory = ctypes.c_uint64()
         self._cuda("cuCtxSetCurrent", self._context)
-        self._cuda("cuMemAlloc_v2", ctypes.byref(self._memory), ctypes.c_size_t(size_bytes))
+        self._cuda("cuMemAlloc_v2", ctypes.byref(memory), ctypes.c_size_t(more_bytes))
+        self._held.append(memory)
+        self._held_bytes = total_bytes
 
     def free(self) -> None:
-        """Give it back."""
+        """Give all of it back."""
         self._cuda("cuCtxSetCurrent", self._context)
-        self._cuda("cuMemFree_v2", self._memory)
+        for memory in self._held:
+            self._cuda("cuMemFree_v2", memory)
 
 
 def main(folder: pathlib.Path, seconds: float) -> None:
@@ -100,11 +109,14 @@ def main(folder: pathlib.Path, seconds: float) -> None:
         cuda = Cuda()
         gpus = [Gpu(cuda, index, device) for index, device in enumerate(cuda.devices())]
         tell(folder, {"gpus": [gpu.describe() for gpu in gpus]})
-        sizes = json.loads(wait_for(folder / "allocate", deadline))
-        for gpu, size_bytes in zip(gpus, sizes):  # noqa: B905 - strict= needs Python 3.10
-            gpu.allocate(size_bytes)
-        tell(folder, {"allocated_bytes": sizes, "time": time.time()})
-        wait_for(folder / "free", deadline)
+        for number in itertools.count(1):
+            asked = wait_for([folder / f"allocate-{number}", folder / "free"], deadline)
+            if asked.name == "free":
+                break
+            sizes = json.loads(asked.read_text())
+            for gpu, size_bytes in zip(gpus, sizes):  # noqa: B905 - strict= needs Python 3.10
+                gpu.allocate(size_bytes)
+            tell(folder, {"allocated_bytes": sizes, "time": time.time()})
         for gpu in gpus:
             gpu.free()
         tell(folder, {"freed": True, "time": time.time()})
@@ -119,13 +131,15 @@ def tell(folder: pathlib.Path, document: dict[str, object]) -> None:
         status.write(json.dumps(document) + "\n")
 
 
-def wait_for(path: pathlib.Path, deadline: float) -> str:
-    """The content of a file, once it is there."""
-    while not path.exists():
+def wait_for(paths: list[pathlib.Path], deadline: float) -> pathlib.Path:
+    """The first of these files that is there."""
+    while True:
+        for path in paths:
+            if path.exists():
+                return path
         if time.monotonic() > deadline:
-            raise TimeoutError(f"nobody wrote {path.name} in time")
+            raise TimeoutError(f"nobody wrote {paths[0].name} in time")
         time.sleep(0.1)
-    return path.read_text()
 
 
 if __name__ == "__main__":

@@ -47,38 +47,28 @@ def test_image_that_is_not_available_cannot_be_launched() -> None:
         ami.describe(cast("Clients", clients), "ami-1")
 
 
-def test_newest_candidate_is_that_with_the_latest_creation_date() -> None:
+def test_newest_image_is_that_with_the_latest_creation_date() -> None:
     images: list[dict[str, Any]] = [
         {"ImageId": "ami-2", "CreationDate": "2030-01-02T00:00:00.000Z"},
         {"ImageId": "ami-3", "CreationDate": "2030-01-10T00:00:00.000Z"},
         {"ImageId": "ami-1", "CreationDate": "2029-12-31T00:00:00.000Z"},
     ]
 
-    assert ami.newest_candidate(cast("Clients", fakes.FakeClients(images)))["ImageId"] == "ami-3"
+    assert ami.newest_to_prove(cast("Clients", fakes.FakeClients(images)))["ImageId"] == "ami-3"
 
 
-def test_only_candidates_count(clients: Clients) -> None:
+def test_candidates_come_first_and_proven_images_where_there_is_none(clients: Clients) -> None:
     candidate = make_image(clients, "candidate", **{"gpunodes:state": "candidate"})
-    make_image(clients, "proven", **{"gpunodes:state": "proven"})
+    proven = make_image(clients, "proven", **{"gpunodes:state": "proven"})
     make_image(clients, "no tag")
 
-    assert ami.newest_candidate(clients)["ImageId"] == candidate
+    assert ami.newest_to_prove(clients)["ImageId"] == candidate
+    clients.ec2.deregister_image(ImageId=candidate)
+    assert ami.newest_to_prove(clients)["ImageId"] == proven
 
 
-def test_no_candidate_is_a_usage_error(clients: Clients) -> None:
-    with pytest.raises(UsageError, match="There is no candidate image; bake one with `invoke build-ami`"):
-        ami.newest_candidate(clients)
+def test_no_image_to_prove_is_a_usage_error(clients: Clients) -> None:
+    make_image(clients, "failed", **{"gpunodes:state": "failed"})
 
-
-@pytest.mark.parametrize(("instance_type", "count"), [("g4dn.xlarge", 1), ("g5.12xlarge", 4), ("p4d.24xlarge", 8)])
-def test_gpu_count_is_that_of_the_type(clients: Clients, instance_type: str, count: int) -> None:
-    assert ami.gpu_count(clients, instance_type) == count
-
-
-@pytest.mark.parametrize(
-    ("instance_type", "complaint"),
-    [("t3.micro", "t3.micro has no GPU; name a type"), ("g99.huge", "There is no instance type `g99.huge`")],
-)
-def test_type_without_gpus_is_a_usage_error(clients: Clients, instance_type: str, complaint: str) -> None:
-    with pytest.raises(UsageError, match=complaint):
-        ami.gpu_count(clients, instance_type)
+    with pytest.raises(UsageError, match="There is no candidate and no proven image; bake one with `invoke build-ami`"):
+        ami.newest_to_prove(clients)

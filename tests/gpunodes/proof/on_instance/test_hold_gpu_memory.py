@@ -116,19 +116,21 @@ def test_every_gpu_is_described_as_nvml_knows_it(machine: Machine) -> None:
     assert all(20 * GIB < gpu["free_bytes"] <= gpu["total_bytes"] for gpu in described)
 
 
-def test_memory_is_held_from_allocate_to_free(machine: Machine) -> None:
+def test_memory_is_held_step_by_step_until_it_is_freed(machine: Machine) -> None:
     sizes = [GIB, 2 * GIB, 3 * GIB, 4 * GIB]
     program = machine.start()
     program.answers(1)
     before = machine.held_bytes()
 
-    program.tell("allocate", json.dumps(sizes))
-    assert program.answers(2)[1]["allocated_bytes"] == sizes
-    held = machine.held_bytes()
-    assert [after - base for after, base in zip(held, before, strict=True)] == sizes
+    for step in (1, 2):
+        wanted = [step * size for size in sizes]
+        program.tell(f"allocate-{step}", json.dumps(wanted))
+        assert program.answers(1 + step)[step]["allocated_bytes"] == wanted
+        held = machine.held_bytes()
+        assert [after - base for after, base in zip(held, before, strict=True)] == wanted
 
     program.tell("free", "")
-    assert program.answers(3)[2]["freed"] is True
+    assert program.answers(4)[3]["freed"] is True
     assert program.end() == (0, "")
     assert all(after <= base for after, base in zip(machine.held_bytes(), before, strict=True))
 
@@ -137,12 +139,12 @@ def test_program_that_nobody_steers_ends_by_itself(machine: Machine) -> None:
     program = machine.start(seconds=0.2)
 
     assert program.end() == (1, "")
-    assert program.answers(2)[1] == {"error": "nobody wrote allocate in time"}
+    assert program.answers(2)[1] == {"error": "nobody wrote allocate-1 in time"}
 
 
 def test_memory_that_does_not_fit_is_an_error(machine: Machine) -> None:
     program = machine.start()
-    program.tell("allocate", json.dumps([10_000 * GIB, 1, 1, 1]))
+    program.tell("allocate-1", json.dumps([10_000 * GIB, 1, 1, 1]))
 
     assert program.end() == (1, "")
     assert program.answers(2)[1] == {"error": "cuMemAlloc_v2 returned 2"}

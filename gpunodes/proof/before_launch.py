@@ -1,0 +1,65 @@
+"""What is asked before a test instance costs money: is the image ours, does it fit the type, is there quota for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gpunodes.aws import Clients, aws_errors
+from gpunodes.errors import UsageError
+from gpunodes.preflight import instance_type, quotas
+from gpunodes.preflight.diagnosis import require
+from gpunodes.preflight.finding import look
+from gpunodes.preflight.instance_type import InstanceType
+from gpunodes.proof.gpu_checks import PromisedGpus
+
+
+def promised_gpus(clients: Clients, image: Mapping[str, Any], type_name: str) -> PromisedGpus:
+    """The GPUs that an instance type promises, once an instance of the image can be launched as that type.
+
+    Args:
+        clients: of the target.
+        image: as in DescribeImages.
+        type_name: of the instance.
+
+    Raises:
+        UsageError: the type does not exist, has no NVIDIA GPU or another processor; the image is another account's.
+        PreflightError: the vCPU quota does not allow one more instance of the type.
+        AwsError: AWS refused or did not answer.
+    """
+    found = instance_type.describe(clients.ec2, type_name, spot=False).fact
+    _require_architecture(image, found)
+    _require_own(clients, image)
+    _require_quota(clients, found)
+    return PromisedGpus(type_name, found.gpus, found.gpu_model, found.gpu_memory_bytes)
+
+
+def _require_architecture(image: Mapping[str, Any], found: InstanceType) -> None:
+    if image["Architecture"] not in found.architectures:
+        runs = " and ".join(found.architectures)
+        raise UsageError(
+            f"Image {image['ImageId']} is for {image['Architecture']} and {found.name} runs {runs}; name a --type that"
+            " fits."
+        )
+
+
+def _require_own(clients: Clients, image: Mapping[str, Any]) -> None:
+    """The verdict becomes a tag, and nobody can tag what is another account's."""
+    with aws_errors("asking who you are"):
+        account = clients.client("sts").get_caller_identity()["Account"]
+    if image["OwnerId"] != account:
+        raise UsageError(
+            f"Image {image['ImageId']} belongs to account {image['OwnerId']} and you work in {account}; log in there,"
+            " or copy the image."
+        )
+
+
+def _require_quota(clients: Clients, found: InstanceType) -> None:
+    region = clients.target.region
+    service_quotas = clients.client("service-quotas")
+    looked = look(
+        "vCPU quota",
+        lambda: quotas.check(clients.ec2, service_quotas, found.name, found.vcpus, region, spot=False),
+        tolerates_missing_calls=clients.target.tolerates_missing_calls,
+    )
+    require([looked.finding])
