@@ -102,7 +102,7 @@ def compare(_context: Context, before: str, after: str, offline: bool = False, j
     help={
         **_OFFLINE,
         **_JSON,
-        "ami": "Id of the image to prove; without it the newest candidate.",
+        "ami": "Id of the image to prove; without it the newest candidate, else the newest proven one.",
         "type": "Instance type, such as g5.12xlarge.",
         "keep": "Leave the instance running when all is done; `invoke destroy` removes it.",
     }

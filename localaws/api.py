@@ -14,6 +14,8 @@ from urllib.parse import parse_qs
 
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
+from localaws.permissions import Denials, refusal
+
 _LARGEST_EC2_FORM_BYTES = 1_000_000
 # What moto says of an image that was made from an instance; EC2 says ebs, and Packer bakes from nothing else. Both have
 # the same length, so that the response's headers stay true.
@@ -52,7 +54,7 @@ def load_moto(amis_file: Path) -> _WSGIApp:
 class ObservedApi:
     """A WSGI application that passes everything to moto and puts successful EC2 changes on a queue.
 
-    One answer is put right: images made from instances have an EBS root device.
+    One answer is put right: images made from instances have an EBS root device. What `denials` forbids is refused.
 
     Args:
         moto: the application that answers.
@@ -62,11 +64,16 @@ class ObservedApi:
     def __init__(self, moto: _WSGIApp, launched: Callable[[bytes], object] = lambda _: None) -> None:
         self._moto = moto
         self._launched = launched
+        self.denials: Denials | None = None
         self.calls: queue.SimpleQueue[Ec2Call] = queue.SimpleQueue()
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Serve one request (PEP 3333)."""
         form = _ec2_form(environ)
+        if self.denials and (forbidden := self.denials.forbids(environ)):
+            status, headers, body = refusal(forbidden)
+            start_response(status, headers)
+            return [body]
         action = form.get("Action", "")
         statuses: list[str] = []
 

@@ -40,6 +40,7 @@ class Account:
         self._iam = client("iam")
         self._sts = client("sts")
         self._credentials: dict[str, tuple[datetime, str]] = {}
+        self._role_names: dict[str, str] = {}
 
     def create_network(self, cidr: str) -> str:
         """Make a VPC with one subnet of this range and return the subnet's id (CreateVpc, CreateSubnet)."""
@@ -79,6 +80,18 @@ class Account:
             user_data=self._user_data(instance["InstanceId"]),
             role=self._role(instance.get("IamInstanceProfile"), (now or _utc_now)()),
         )
+
+    def role_of(self, access_key_id: str) -> str | None:
+        """Name of the role whose credentials an instance got from its metadata; None where they are others."""
+        return self._role_names.get(access_key_id)
+
+    def inline_policies(self, role_name: str) -> list[dict[str, Any]]:
+        """The documents of a role's inline policies (ListRolePolicies, GetRolePolicy); none of one that is gone."""
+        try:
+            names = self._iam.list_role_policies(RoleName=role_name)["PolicyNames"]
+            return [self._iam.get_role_policy(RoleName=role_name, PolicyName=name)["PolicyDocument"] for name in names]
+        except self._iam.exceptions.NoSuchEntityException:
+            return []
 
     def _public_key(self, name: str | None) -> str | None:
         if not name:
@@ -125,6 +138,7 @@ class Account:
                 }
             )
             self._credentials[role_arn] = (issued["Expiration"], document)
+            self._role_names[issued["AccessKeyId"]] = role_arn.rsplit("/", 1)[-1]
         return document
 
 

@@ -33,6 +33,7 @@ from localaws.layout import (
     port_from_environment,
 )
 from localaws.machines import Machine
+from localaws.permissions import Denials
 from localaws.reachable import private_addresses, wait_for_ssh
 
 _LOG = logging.getLogger("localaws")
@@ -74,6 +75,7 @@ def _serve(layout: Layout, stop: threading.Event, process_id: int) -> None:
     observed = _start_api(layout, base)
     endpoint = f"http://127.0.0.1:{port_from_environment()}"
     account = Account(endpoint)
+    observed.denials = Denials(account)
     subnet_id = account.create_network(SUBNET_CIDR)
     groups = ControlGroups(layout.control_group)
     sync = InstanceSync(

@@ -112,6 +112,7 @@ def _steps(work: ProofSteps) -> list[Step]:
         Step("look at GPUs", work.look_at_gpus),
         Step("wait for first datapoints", work.wait_for_first_datapoints),
         Step("allocate GPU memory in steps, see it rise", work.climb),
+        Step("deny to publish, see the gap filled", work.climb_in_an_outage),
         Step("free it", work.free),
         Step("kill gpumon, see it come back", work.kill_gpumon),
         Step("see the memory fall", work.see_memory_fall),

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from gpunodes.aws import Clients
@@ -16,29 +15,24 @@ from gpunodes.proof import (
     gpu_checks,
     image_checks,
     launch,
-    memory_checks,
     service_checks,
     terraform,
 )
 from gpunodes.proof.before_launch import promised_gpus
 from gpunodes.proof.check import Check, check
 from gpunodes.proof.datapoints import DatapointReader, Readings, Series
-from gpunodes.proof.gpu_checks import Gpu, PromisedGpus
+from gpunodes.proof.gpu_checks import PromisedGpus
 from gpunodes.proof.gpu_load import GpuLoad
 from gpunodes.proof.instance_facts import InstanceFacts, look_around
 from gpunodes.proof.launch import TestInstance
-from gpunodes.proof.memory_checks import Level
-from gpunodes.proof.promised_metrics import AGENT_NAMESPACE, GPU_NAMESPACE, name_of
+from gpunodes.proof.promised_metrics import AGENT_NAMESPACE
 from gpunodes.proof.service_checks import AGENT, GPUMON, Killed
+from gpunodes.proof.staircase import Staircase
 from gpunodes.recipe import ami, flavors
 from gpunodes.target import Target
 
-_SAMPLES_SECONDS = 3.0  # gpumon samples each second: after this a level of memory is in its samples
-_RESTART_SECONDS = 10.0
 _CLOCK_MARGIN = timedelta(minutes=15)
 _AGENT_METRICS = ("mem_used_percent", "swap_used_percent")
-# Stopping publishes what is held, so that nobody waits for the minute to end.
-_PUBLISH_NOW = f"! systemctl is-active --quiet {GPUMON} || sudo systemctl restart {GPUMON}"
 
 
 @dataclass
@@ -60,15 +54,10 @@ class ProofSteps:
     instance_type: str
     image: dict[str, Any] = field(default_factory=dict)
     checks: list[Check] = field(default_factory=list)
-    levels: list[Level] = field(default_factory=list)
-    freed_at: datetime | None = None
     _origin: clone.Origin = field(default_factory=clone.Origin)
     _promised: PromisedGpus = field(default_factory=lambda: PromisedGpus("", 0, "", 0))
     _facts: InstanceFacts | None = None
-    _gpus: list[Gpu] = field(default_factory=list)
-    _before: Readings = field(default_factory=dict)
-    _rows: list[dict[str, Any]] = field(default_factory=list)
-    _load: GpuLoad | None = None
+    _staircase: Staircase | None = None
     _killed_agent: Killed | None = None
 
     @property
@@ -117,57 +106,52 @@ class ProofSteps:
 
     def look_at_gpus(self) -> None:
         """Open a CUDA context on each."""
-        error = ""
+        load, error, gpus = GpuLoad(self.instance.remote), "", []
         try:
-            self._gpus = self._gpu_load.start()
+            gpus = load.start()
         except ToolError as failure:
             error = str(failure)
-        self.checks.append(gpu_checks.gpus_are_there(self._gpus, self._promised, error))
-        self.checks.append(gpu_checks.gpus_are_the_model(self._gpus, self._promised))
+        self.checks.append(gpu_checks.gpus_are_there(gpus, self._promised, error))
+        self.checks.append(gpu_checks.gpus_are_the_model(gpus, self._promised))
+        self._staircase = Staircase(
+            self.instance.instance_id, self.instance.remote, self._reader, gpus, load, lambda: self._patience(GPUMON)
+        )
 
     def wait_for_first_datapoints(self) -> None:
         """Every GPU's memory, published as in everyday life."""
-        series = [self._memory_series(gpu) for gpu in self._gpus]
-        self._before = self._reader.wait_for(series, "Maximum", _all_arrived, self._patience(GPUMON))
-        self.checks.append(memory_checks.memory_arrives(self._before))
+        self.checks.append(self.staircase.wait_for_first_datapoints())
 
     def climb(self) -> None:
-        """The staircase: allocate, publish, read back; three times."""
-        for share in memory_checks.SHARES if self._gpus else ():
-            sizes = memory_checks.level_sizes(self._gpus, share)
-            held = dict(zip((self._memory_series(gpu) for gpu in self._gpus), sizes, strict=True))
-            level = Level(share, self._gpu_load.allocate(sizes), held)
-            self.levels.append(level)
-            time.sleep(_SAMPLES_SECONDS)
-            self._rows += self._see(level)
-        self.checks.append(memory_checks.memory_rises(self._rows))
+        """All steps of the staircase but the last."""
+        self.staircase.climb()
+
+    def climb_in_an_outage(self) -> None:
+        """The last step of the staircase while the role may not publish."""
+        self.checks += self.staircase.climb_in_an_outage(self.clients, self.instance.outputs["role_name"])
 
     def free(self) -> None:
         """Give the memory back."""
-        if self._gpus:
-            self.freed_at = self._gpu_load.free()
-            self._gpu_load.stop()
+        self.staircase.free()
+
+    def see_memory_fall(self) -> None:
+        """In a minute that began after the allocation."""
+        self.checks.append(self.staircase.see_memory_fall())
+
+    @property
+    def staircase(self) -> Staircase:
+        """The memory of the GPUs.
+
+        Raises:
+            ToolError: nobody has looked at them yet.
+        """
+        if self._staircase is None:
+            raise ToolError("The memory was asked for before the GPUs; run the steps in their order.")
+        return self._staircase
 
     def kill_gpumon(self) -> None:
         """`kill -9`; it must come back by itself. What it had published stays."""
         killed = service_checks.kill(self.instance.remote, GPUMON)
         self.checks.append(service_checks.comes_back(self.instance.remote, killed))
-
-    def see_memory_fall(self) -> None:
-        """In a minute that began after the allocation."""
-        since = self.instance.started_at
-        minimum: Readings = {}
-        if self.freed_at and self.levels:
-            since = memory_checks.first_minute_after_free(self.levels[-1].at, self.freed_at)
-            self._wait_until(since + timedelta(seconds=_SAMPLES_SECONDS))
-            # What never rose will not fall: then look only as long as a restart takes to publish.
-            has_risen = bool(self._rows) and all(row["fits"] for row in self._rows)
-            patience = self._patience(GPUMON) if has_risen else min(_RESTART_SECONDS, self._patience(GPUMON))
-            self._publish_now()
-            minimum = self._reader.wait_for(
-                list(self._before), "Minimum", lambda now: self._fall(now, since).passed is True, patience
-            )
-        self.checks.append(self._fall(minimum, since))
 
     def wait_for_agent(self) -> None:
         """That it is back, and memory, swap and filesystem."""
@@ -195,30 +179,8 @@ class ProofSteps:
         self.checks.append(boot_checks.survives_a_reboot(self._facts, after, again))
 
     def load_document(self) -> list[dict[str, Any]]:
-        """What was held when, for each GPU, as the record of a proof has it."""
-        freed_at = self.freed_at.isoformat() if self.freed_at else None
-        return [
-            {
-                "gpu_index": gpu.index,
-                "gpu_uuid": gpu.uuid,
-                "steps": [
-                    {
-                        "at": level.at.isoformat(),
-                        "bytes": level.held_bytes[self._memory_series(gpu)],
-                        "share": level.share,
-                    }
-                    for level in self.levels
-                ],
-                "freed_at": freed_at,
-            }
-            for gpu in self._gpus
-        ]
-
-    @property
-    def _gpu_load(self) -> GpuLoad:
-        if self._load is None:
-            self._load = GpuLoad(self.instance.remote)
-        return self._load
+        """What was held when, for each GPU; empty before anybody looked at the GPUs."""
+        return self._staircase.document() if self._staircase else []
 
     @property
     def _reader(self) -> DatapointReader:
@@ -231,37 +193,6 @@ class ProofSteps:
             facts,
             boot_budget_seconds=settings.boot_budget_seconds,
             allowed=settings.allowed_listeners.split(),
-        )
-
-    def _see(self, level: Level) -> list[dict[str, Any]]:
-        """Publish and read a step back until it is what was allocated, or patience ends."""
-        first = [row for row in self._rows if row["share"] == self.levels[0].share]
-
-        def rows(maximum: Readings) -> list[dict[str, Any]]:
-            return memory_checks.level_rows(level, first, self._before, maximum)
-
-        has_fitted = all(row["fits"] for row in self._rows)
-        patience = self._patience(GPUMON) if has_fitted else min(_RESTART_SECONDS, self._patience(GPUMON))
-        self._publish_now()
-        readings = self._reader.wait_for(
-            list(level.held_bytes), "Maximum", lambda now: all(row["fits"] for row in rows(now)), patience
-        )
-        return rows(readings)
-
-    def _fall(self, minimum: Readings, since: datetime) -> Check:
-        return memory_checks.memory_falls(self.levels[0] if self.levels else None, self._before, minimum, since)
-
-    def _publish_now(self) -> None:
-        self.instance.remote.run(_PUBLISH_NOW)
-
-    def _wait_until(self, moment: datetime) -> None:
-        time.sleep(max(0.0, (moment - datetime.now(UTC)).total_seconds()))
-
-    def _memory_series(self, gpu: Gpu) -> Series:
-        return Series.of(
-            GPU_NAMESPACE,
-            name_of("memory_used_bytes"),
-            {"InstanceId": self.instance.instance_id, "GpuIndex": str(gpu.index), "GpuUuid": gpu.uuid},
         )
 
     def _patience(self, unit: str) -> float:
