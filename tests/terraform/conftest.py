@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from gpunodes.terraform import cli_environment
+from gpunodes.proof.terraform import cli_environment
+from tests.terraform import terraform_cli
+from tests.terraform.terraform_cli import Findings
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,7 +21,23 @@ def terraform_environment(tmp_path_factory: pytest.TempPathFactory) -> Mapping[s
     return environment | cli_environment(tmp_path_factory.mktemp("terraform"), environment)
 
 
-@pytest.fixture
-def terraform_tree(tmp_path: Path) -> Path:
-    """A copy of terraform/, because init writes beside the files it reads."""
-    return Path(shutil.copytree(ROOT / "terraform", tmp_path / "terraform"))
+@pytest.fixture(scope="session")
+def terraform_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of terraform/ for tests that run one after another."""
+    return terraform_cli.copy_of(ROOT / "terraform", tmp_path_factory.mktemp("tree"))
+
+
+@pytest.fixture(scope="session")
+def findings(
+    terraform_environment: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Mapping[str, Future[Findings]]]:
+    """What Terraform says about every folder; it begins at once, two folders at a time, while other tests go on."""
+    tree = terraform_cli.copy_of(ROOT / "terraform", tmp_path_factory.mktemp("findings"))
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        yield {
+            path.parent.relative_to(tree).as_posix(): pool.submit(
+                terraform_cli.look, terraform_environment, path.parent
+            )
+            for path in sorted(tree.glob("*/*/main.tf"))
+        }
+        pool.shutdown(cancel_futures=True)

@@ -7,9 +7,7 @@ locals {
   ])
 }
 
-data "aws_partition" "current" {}
-
-# Read before anything is made, so that an image that is not there costs nothing.
+# Image and type are read before anything is made, so that a wrong one costs nothing.
 data "aws_ami" "image" {
   include_deprecated = true # a retired image can be asked what it did
 
@@ -19,37 +17,25 @@ data "aws_ami" "image" {
   }
 }
 
+data "aws_ec2_instance_type" "chosen" {
+  instance_type = var.instance_type
+
+  lifecycle {
+    postcondition {
+      condition     = contains(self.gpus[*].manufacturer, "NVIDIA")
+      error_message = "${var.instance_type} has no NVIDIA GPU; name a type that has, such as g5.12xlarge."
+    }
+
+    postcondition {
+      condition     = contains(self.supported_architectures, data.aws_ami.image.architecture)
+      error_message = "${var.ami_id} is for ${data.aws_ami.image.architecture} and ${var.instance_type} runs ${join(" and ", self.supported_architectures)}; choose an image and a type that fit."
+    }
+  }
+}
+
 data "aws_subnet" "chosen" {
   count = var.subnet_id == null ? 0 : 1
   id    = var.subnet_id
-}
-
-resource "aws_iam_role" "instance" {
-  name_prefix = "${var.name}-"
-  description = "Lets a GPU instance publish metrics and be reached through Session Manager."
-  tags        = local.tags
-
-  assume_role_policy = jsonencode({
-    Version = "2012-10-17"
-    Statement = [{
-      Effect    = "Allow"
-      Action    = "sts:AssumeRole"
-      Principal = { Service = "ec2.amazonaws.com" }
-    }]
-  })
-}
-
-resource "aws_iam_role_policy_attachment" "instance" {
-  for_each = toset(["CloudWatchAgentServerPolicy", "AmazonSSMManagedInstanceCore"])
-
-  role       = aws_iam_role.instance.name
-  policy_arn = "arn:${data.aws_partition.current.partition}:iam::aws:policy/${each.key}"
-}
-
-resource "aws_iam_instance_profile" "instance" {
-  name_prefix = "${var.name}-"
-  role        = aws_iam_role.instance.name
-  tags        = local.tags
 }
 
 resource "aws_security_group" "instance" {
@@ -78,8 +64,9 @@ resource "aws_security_group" "instance" {
 
 resource "aws_instance" "gpu" {
   ami                    = data.aws_ami.image.id
-  instance_type          = var.instance_type
+  instance_type          = data.aws_ec2_instance_type.chosen.instance_type
   subnet_id              = var.subnet_id
+  availability_zone      = var.availability_zone
   key_name               = var.key_name
   iam_instance_profile   = aws_iam_instance_profile.instance.name
   vpc_security_group_ids = [aws_security_group.instance.id]
@@ -98,6 +85,21 @@ resource "aws_instance" "gpu" {
     tags        = local.tags
   }
 
+  dynamic "instance_market_options" {
+    for_each = var.spot ? ["spot"] : []
+
+    content {
+      market_type = instance_market_options.value
+    }
+  }
+
+  lifecycle {
+    precondition {
+      condition     = var.subnet_id == null || var.availability_zone == null
+      error_message = "Set subnet_id or availability_zone, not both: a subnet lies in one zone."
+    }
+  }
+
   # gpumon publishes seconds after boot, and must not be denied then.
-  depends_on = [aws_iam_role_policy_attachment.instance]
+  depends_on = [aws_iam_role_policy.least_privilege, aws_iam_role_policy_attachment.managed]
 }

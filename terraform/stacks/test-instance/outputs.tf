@@ -18,6 +18,11 @@ output "security_group_id" {
   value       = module.instance.security_group_id
 }
 
+output "role_name" {
+  description = "IAM role of the instance; a policy that denies PutMetricData is put there for a while."
+  value       = module.instance.role_name
+}
+
 output "run_id" {
   description = "The run that made the instance."
   value       = var.run_id

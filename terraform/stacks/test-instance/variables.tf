@@ -34,8 +34,32 @@ variable "subnet_id" {
   default     = null
 }
 
+variable "availability_zone" {
+  description = "Availability zone to launch in, such as eu-central-1a; null means any. Not together with subnet_id."
+  type        = string
+  default     = null
+}
+
+variable "spot" {
+  description = "Whether to launch on spare capacity."
+  type        = bool
+  default     = false
+}
+
 variable "key_name" {
   description = "EC2 key pair that may log in; null means that only Session Manager can."
   type        = string
   default     = null
+}
+
+variable "permissions" {
+  description = "What the instance may do: `least_privilege` or `managed`, as in the module."
+  type        = string
+  default     = "least_privilege"
+}
+
+variable "tags" {
+  description = "More tags for everything of this run, such as gpunodes:expires-at."
+  type        = map(string)
+  default     = {}
 }

@@ -10,14 +10,23 @@ mock_provider "aws" {
   mock_data "aws_ami" {
     defaults = {
       id                    = "ami-0123456789abcdef0"
+      architecture          = "x86_64"
       root_device_name      = "/dev/sda1"
       block_device_mappings = [{ device_name = "/dev/sda1", no_device = "", virtual_name = "", ebs = { volume_size = "8" } }]
+    }
+  }
+
+  mock_data "aws_ec2_instance_type" {
+    defaults = {
+      supported_architectures = ["x86_64"]
+      gpus                    = [{ manufacturer = "NVIDIA", name = "A10G", count = 4, memory_size = 24576 }]
     }
   }
 
   mock_resource "aws_instance" {
     defaults = {
       id         = "i-0123456789abcdef0"
+      arn        = "arn:aws:ec2:eu-central-1:123456789012:instance/i-0123456789abcdef0"
       private_ip = "10.0.0.7"
     }
   }
@@ -34,6 +43,11 @@ run "tells_where_the_instance_is" {
   assert {
     condition     = output.instance_id == "i-0123456789abcdef0" && output.private_ip == "10.0.0.7"
     error_message = "The checks need the id and the address of the instance."
+  }
+
+  assert {
+    condition     = output.role_name != null && output.security_group_id != null
+    error_message = "The checks need the role and the security group of the instance."
   }
 
   assert {
