@@ -22,6 +22,7 @@ from gpunodes.operation.progress import TerminalProgress
 from gpunodes.plan import plan_report
 from gpunodes.plan.plan import plan as plan_bake
 from gpunodes.preflight.doctor_report import print_diagnosis
+from gpunodes.proof.launch import Wish
 from gpunodes.proof.proof import prove
 
 _OFFLINE = {"offline": "Use the offline cloud of this machine instead of AWS."}
@@ -105,22 +106,23 @@ def compare(_context: Context, before: str, after: str, offline: bool = False, j
         "ami": "Id of the image to prove; without it the newest candidate, else the newest proven one.",
         "type": "Instance type, such as g5.12xlarge.",
         "keep": "Leave the instance running when all is done; `invoke destroy` removes it.",
+        "spot": "Launch a spot instance.",
+        "zone": "Availability zone to launch in, such as us-east-1a.",
+        "tag": "Let the verdict become the image's tag; --no-tag leaves the image as it is.",
     }
 )
-def test_instance(
-    _context: Context,
-    offline: bool = False,
-    json: bool = False,
-    ami: str = "",
+def test_instance(  # noqa: PLR0917 - each is an option
+    _context: Context, offline: bool = False, json: bool = False, ami: str = "",
     type: str = "",  # noqa: A002 - the name of the option
-    keep: bool = False,
-) -> None:
+    keep: bool = False, spot: bool = False, zone: str = "", tag: bool = True,
+) -> None:  # fmt: skip
     """Launch a fresh instance from an image and prove that its datapoints arrive; exit code 1 when a check fails."""
     with errors_as_exit_codes():
         progress = TerminalProgress()
         progress.title("test-instance")
         chosen, options = select(offline, progress.say)
-        verdict = prove(chosen, options, progress, ami_id=ami or None, instance_type=type or None, keep=keep)
+        wish = Wish(spot=spot, zone=zone, keep=keep, tag=tag)
+        verdict = prove(chosen, options, progress, ami_id=ami or None, instance_type=type or None, wish=wish)
         report.print_json(report.verdict_document(verdict)) if json else report.print_verdict(verdict)
     if verdict.result != "passed":
         raise Exit(code=1)

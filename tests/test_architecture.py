@@ -172,8 +172,10 @@ def test_import_downwards_is_allowed(tmp_path: Path) -> None:
         (
             "gpunodes/errors.py",
             "from subprocess import run",
-            "gpunodes.errors must not import subprocess.run; only gpunodes.commands, gpunodes.proof.on_instance,"
-            " localaws.commands may",
+            (
+                "gpunodes.errors must not import subprocess.run; only gpunodes.commands, gpunodes.proof.on_instance,"
+                " localaws.commands may"
+            ),
         ),
         ("gpumon/aws.py", "import pty", "gpumon.aws must not import pty; only nobody may"),
         (

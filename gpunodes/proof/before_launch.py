@@ -14,23 +14,24 @@ from gpunodes.preflight.instance_type import InstanceType
 from gpunodes.proof.gpu_checks import PromisedGpus
 
 
-def promised_gpus(clients: Clients, image: Mapping[str, Any], type_name: str) -> PromisedGpus:
+def promised_gpus(clients: Clients, image: Mapping[str, Any], type_name: str, *, spot: bool = False) -> PromisedGpus:
     """The GPUs that an instance type promises, once an instance of the image can be launched as that type.
 
     Args:
         clients: of the target.
         image: as in DescribeImages.
         type_name: of the instance.
+        spot: whether it will be a spot instance, which has a quota of its own.
 
     Raises:
         UsageError: the type does not exist, has no NVIDIA GPU or another processor; the image is another account's.
         PreflightError: the vCPU quota does not allow one more instance of the type.
         AwsError: AWS refused or did not answer.
     """
-    found = instance_type.describe(clients.ec2, type_name, spot=False).fact
+    found = instance_type.describe(clients.ec2, type_name, spot=spot).fact
     _require_architecture(image, found)
     _require_own(clients, image)
-    _require_quota(clients, found)
+    _require_quota(clients, found, spot=spot)
     return PromisedGpus(type_name, found.gpus, found.gpu_model, found.gpu_memory_bytes)
 
 
@@ -54,12 +55,12 @@ def _require_own(clients: Clients, image: Mapping[str, Any]) -> None:
         )
 
 
-def _require_quota(clients: Clients, found: InstanceType) -> None:
+def _require_quota(clients: Clients, found: InstanceType, *, spot: bool) -> None:
     region = clients.target.region
     service_quotas = clients.client("service-quotas")
     looked = look(
         "vCPU quota",
-        lambda: quotas.check(clients.ec2, service_quotas, found.name, found.vcpus, region, spot=False),
+        lambda: quotas.check(clients.ec2, service_quotas, found.name, found.vcpus, region, spot=spot),
         tolerates_missing_calls=clients.target.tolerates_missing_calls,
     )
     require([looked.finding])

@@ -14,6 +14,7 @@ from gpunodes.cleanup import leftovers, resources
 from gpunodes.cleanup.resource_kinds import KINDS
 from gpunodes.connection.key_pair import KeyPair
 from gpunodes.errors import AwsError, PreflightError, ToolError
+from gpunodes.operation import runs
 from gpunodes.operation.runs import Run
 from gpunodes.operation.steps import Progress
 from gpunodes.proof import terraform
@@ -25,6 +26,23 @@ STACK_FOLDER = REPOSITORY / "terraform" / "stacks" / "test-instance"
 _SSH_SECONDS = 180.0
 _POLL_SECONDS = 0.5
 _BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """How somebody wants a proof to be made.
+
+    Attributes:
+        spot: on a spot instance.
+        zone: availability zone; empty for any, and of no use where a subnet is set, which lies in one.
+        keep: leave the instance running when all is done.
+        tag: let the verdict become the image's tag.
+    """
+
+    spot: bool = False
+    zone: str = ""
+    keep: bool = False
+    tag: bool = True
 
 
 @dataclass
@@ -84,8 +102,13 @@ class TestInstance:
         """Delete it."""
         self._key_pair.delete_from(self.clients)
 
-    def launch(self, ami_id: str, instance_type: str) -> None:
+    def launch(self, ami_id: str, instance_type: str, wish: Wish) -> None:
         """Apply the stack.
+
+        Args:
+            ami_id: the image.
+            instance_type: of the instance.
+            wish: how it is launched.
 
         Raises:
             ToolError: Terraform failed.
@@ -100,6 +123,9 @@ class TestInstance:
                 "instance_type": instance_type,
                 "key_name": self._key_pair.name,
                 "subnet_id": self.target.subnet_id or None,
+                "availability_zone": None if self.target.subnet_id else wish.zone or None,
+                "spot": wish.spot,
+                "tags": runs.tags(self.run) if wish.keep else runs.temporary_tags(self.run),
             }
         )
 

@@ -13,7 +13,7 @@ from gpunodes.operation import runs
 from gpunodes.operation.steps import Progress, Step, Timing, run_steps
 from gpunodes.proof import check, verdict_tags
 from gpunodes.proof.check import Check
-from gpunodes.proof.launch import TestInstance
+from gpunodes.proof.launch import TestInstance, Wish
 from gpunodes.proof.proof_steps import ProofSteps
 from gpunodes.settings import Settings
 from gpunodes.target import Target
@@ -57,7 +57,7 @@ def prove(
     *,
     ami_id: str | None = None,
     instance_type: str | None = None,
-    keep: bool = False,
+    wish: Wish | None = None,
 ) -> Verdict:
     """Prove an image on a fresh instance, and leave nothing behind.
 
@@ -67,24 +67,22 @@ def prove(
         progress: told about each step.
         ami_id: the image; the newest candidate without.
         instance_type: instead of the settings' one.
-        keep: leave the instance running.
+        wish: how; without one an on-demand instance in any zone, destroyed at the end, and the image tagged.
 
     Raises:
         GpunodesError: with the exit code for what went wrong; a check that fails is no error but in the verdict.
     """
     run = runs.start(settings, target.destination)
     instance = TestInstance(target, settings, run, Clients(target), progress)
-    work = ProofSteps(target, instance, ami_id, instance_type or settings.test_instance_type)
+    work = ProofSteps(target, instance, ami_id, instance_type or settings.test_instance_type, wish or Wish())
     timings: list[Timing] = []
     with runs.going_on(run):
         # Now, and once more with every timing: a clean-up that fails must not cost what was seen.
-        written = Step("write the evidence", lambda: _write(work, timings, keep=keep))
-        run_steps([*_steps(work), written], progress, keep=keep, timings=timings)
-        path = _write(work, timings, keep=keep)
+        written = Step("write the evidence", lambda: _write(work, timings))
+        run_steps([*_steps(work), written], progress, keep=work.wish.keep, timings=timings)
+        path = _write(work, timings)
         result, reason = _verdict(work)
-        state = verdict_tags.tag_image(
-            work.clients, work.image, result=result, reason=reason, run_id=run.run_id, proof=path, now=datetime.now(UTC)
-        )
+        state = _tag(work, path) if work.wish.tag else ""
     return Verdict(
         run_id=run.run_id,
         ami_id=work.ami_id,
@@ -95,7 +93,7 @@ def prove(
         checks=check.in_order(work.checks),
         state=state,
         evidence=path,
-        kept=_kept(work) if keep else {},
+        kept=_kept(work) if work.wish.keep else {},
         timings=timings,
     )
 
@@ -129,13 +127,26 @@ def _verdict(work: ProofSteps) -> tuple[str, str]:
     )
 
 
+def _tag(work: ProofSteps, proof: Path) -> str:
+    result, reason = _verdict(work)
+    return verdict_tags.tag_image(
+        work.clients,
+        work.image,
+        result=result,
+        reason=reason,
+        run_id=work.instance.run.run_id,
+        proof=proof,
+        now=datetime.now(UTC),
+    )
+
+
 def _kept(work: ProofSteps) -> dict[str, str]:
     option = "--offline " if work.target.name == "offline" else ""
     run_id = work.instance.run.run_id
     return {"ssh": work.instance.ssh_command, "destroy": f"invoke destroy {option}--run {run_id}"}
 
 
-def _write(work: ProofSteps, timings: list[Timing], *, keep: bool) -> Path:
+def _write(work: ProofSteps, timings: list[Timing]) -> Path:
     instance = work.instance
     result, reason = _verdict(work)
     document: dict[str, Any] = {
@@ -155,7 +166,7 @@ def _write(work: ProofSteps, timings: list[Timing], *, keep: bool) -> Path:
         "checks": [asdict(made) for made in check.in_order(work.checks)],
         "load": work.load_document(),
         "timings": [asdict(timing) for timing in timings],
-        "destroyed": {} if keep else instance.destroyed,
-        "kept": _kept(work) if keep else {},
+        "destroyed": {} if work.wish.keep else instance.destroyed,
+        "kept": _kept(work) if work.wish.keep else {},
     }
     return evidence.write_proof(instance.settings, instance.run, work.ami_id, document)

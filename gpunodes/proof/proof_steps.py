@@ -24,7 +24,7 @@ from gpunodes.proof.datapoints import DatapointReader, Readings, Series
 from gpunodes.proof.gpu_checks import PromisedGpus
 from gpunodes.proof.gpu_load import GpuLoad
 from gpunodes.proof.instance_facts import InstanceFacts, look_around
-from gpunodes.proof.launch import TestInstance
+from gpunodes.proof.launch import TestInstance, Wish
 from gpunodes.proof.promised_metrics import AGENT_NAMESPACE
 from gpunodes.proof.service_checks import AGENT, GPUMON, Killed
 from gpunodes.proof.staircase import Staircase
@@ -44,6 +44,7 @@ class ProofSteps:
         instance: the test instance.
         asked_ami: the image; None for the newest candidate.
         instance_type: of the test instance.
+        wish: how it is launched.
         image: as in DescribeImages, once it is known.
         checks: made so far.
     """
@@ -52,6 +53,7 @@ class ProofSteps:
     instance: TestInstance
     asked_ami: str | None
     instance_type: str
+    wish: Wish
     image: dict[str, Any] = field(default_factory=dict)
     checks: list[Check] = field(default_factory=list)
     _origin: clone.Origin = field(default_factory=clone.Origin)
@@ -75,7 +77,7 @@ class ProofSteps:
         terraform.version()
         launch.check_connection_tools(self.target)
         self.image = ami.describe(self.clients, self.asked_ami) if self.asked_ami else ami.newest_to_prove(self.clients)
-        self._promised = promised_gpus(self.clients, self.image, self.instance_type)
+        self._promised = promised_gpus(self.clients, self.image, self.instance_type, spot=self.wish.spot)
         settings = self.instance.settings
         self._origin = clone.origin_of(settings, self.image)
         flavor = ami.tags_of(self.image).get("gpunodes:flavor", self.target.flavor)
@@ -87,7 +89,7 @@ class ProofSteps:
 
     def launch(self) -> None:
         """Terraform."""
-        self.instance.launch(self.ami_id, self.instance_type)
+        self.instance.launch(self.ami_id, self.instance_type, self.wish)
 
     def look_at_the_boot(self) -> None:
         """What the instance is like, and what it inherited."""
