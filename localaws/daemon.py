@@ -141,7 +141,11 @@ def _start_metadata(account: Account, sync: InstanceSync) -> None:
         instance = sync.instance_at(address)
         return account.metadata_of(instance) if instance else None
 
-    _run_server(metadata.serve(network.listen_in_router(METADATA_ADDRESS, 80), tree_of))
+    def requires_token(address: str) -> bool:
+        instance = sync.instance_at(address) or {}
+        return bool(instance.get("MetadataOptions", {}).get("HttpTokens") != "optional")
+
+    _run_server(metadata.serve(network.listen_in_router(METADATA_ADDRESS, 80), tree_of, requires_token))
 
 
 def _base_ami(image_id: str) -> dict[str, str]:

@@ -1,4 +1,7 @@
-"""The instance metadata service, version 2 only: session tokens, identity, user data, keys, role credentials."""
+"""The instance metadata service: session tokens, identity, user data, keys, role credentials.
+
+Version 1, without a token, answers those instances alone whose MetadataOptions say HttpTokens=optional.
+"""
 
 from __future__ import annotations
 
@@ -67,14 +70,20 @@ def _listed(name: str, child: Any) -> str:
     return f"{name}/"
 
 
-def serve(listener: socket.socket, tree_of: Callable[[str], Tree | None]) -> ThreadingHTTPServer:
+def serve(
+    listener: socket.socket,
+    tree_of: Callable[[str], Tree | None],
+    requires_token: Callable[[str], bool] = lambda _: True,
+) -> ThreadingHTTPServer:
     """A server on a socket that listens already; the caller runs `serve_forever`.
 
     Args:
         listener: bound to 169.254.169.254:80 where the instances are.
         tree_of: the metadata of the instance with this private address; None for an address that is no instance's.
+        requires_token: whether version 1 refuses that instance.
     """
-    handler = type("_Handler", (_MetadataHandler,), {"sessions": Sessions(), "tree_of": staticmethod(tree_of)})
+    seams = {"tree_of": staticmethod(tree_of), "requires_token": staticmethod(requires_token)}
+    handler = type("_Handler", (_MetadataHandler,), {"sessions": Sessions(), **seams})
     server = ThreadingHTTPServer(listener.getsockname()[:2], handler, bind_and_activate=False)
     server.socket.close()
     server.socket = listener
@@ -89,6 +98,7 @@ class _MetadataHandler(BaseHTTPRequestHandler):
     timeout = 30
     sessions: ClassVar[Sessions]
     tree_of: ClassVar[Callable[[str], Tree | None]]
+    requires_token: ClassVar[Callable[[str], bool]]
 
     def do_PUT(self) -> None:
         """Give a session token: PUT /latest/api/token."""
@@ -104,9 +114,11 @@ class _MetadataHandler(BaseHTTPRequestHandler):
             self._answer(HTTPStatus.OK, token, {_TTL_HEADER: ttl})
 
     def do_GET(self) -> None:
-        """Answer a metadata path, to those who have a token."""
-        address = self.client_address[0]
-        if not self.sessions.is_valid(address, self.headers.get(_TOKEN_HEADER)):
+        """Answer a metadata path, to those who have a token or need none."""
+        address, token = self.client_address[0], self.headers.get(_TOKEN_HEADER)
+        # A token that is wrong is refused even where none is needed, as EC2 does.
+        needs_one = token is not None or type(self).requires_token(address)
+        if needs_one and not self.sessions.is_valid(address, token):
             self._answer(HTTPStatus.UNAUTHORIZED)
             return
         tree = type(self).tree_of(address)

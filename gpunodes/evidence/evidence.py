@@ -108,9 +108,14 @@ def seal_digest(record: ImageRecord) -> tuple[str, str]:
 
 
 def write_proof(settings: Settings, run: Run, ami_id: str, document: dict[str, Any]) -> Path:
-    """Keep what a test instance showed, `proof-RUN.json`, and show it on the image's page."""
+    """Keep what a test instance showed, `proof-RUN.json`, with its page and its JUnit XML, and on the image's page."""
+    from gpunodes.proof_report import junit, proof_page  # noqa: PLC0415 - for Jinja, as below
+
     folder = _folder(settings, ami_id)
     path = _write(folder / f"proof-{run.run_id}.json", document)
+    read_back = json.loads(path.read_bytes())  # as whoever opens the file will have it
+    _replace(path.with_suffix(".html"), proof_page.page(read_back).encode())
+    _replace(path.with_suffix(".xml"), junit.document(read_back).encode())
     if (folder / image_record.FILE_NAME).exists():
         # A proof counts, whatever became of the other files; it is `explain` that complains of them.
         with contextlib.suppress(UsageError):

@@ -84,7 +84,8 @@ def read_packages(path: Path) -> list[Package]:
     packages: set[Package] = set()
     for number, line in enumerate(lines, 1):
         fields = line.split("\t")
-        if len(fields) != _FIELDS or fields[0] not in _MANAGERS or not fields[1] or not fields[2]:
+        # No manager has a package with a slash in its name, and a package URL cannot tell it from a namespace.
+        if len(fields) != _FIELDS or fields[0] not in _MANAGERS or not fields[1] or "/" in fields[1] or not fields[2]:
             raise ToolError(
                 f"Line {number} of the package list {path} is not manager, name, version and architecture; bake again."
             )

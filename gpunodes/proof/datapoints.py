@@ -1,4 +1,4 @@
-"""Datapoints of an instance, read back from CloudWatch (GetMetricData)."""
+"""Datapoints of an instance, read back from CloudWatch (GetMetricData, GetMetricStatistics, ListMetrics)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from gpunodes.aws import Clients, aws_errors
+from gpunodes.errors import AwsError
 
 PERIOD_SECONDS = 60
 _QUERIES_PER_CALL = 500  # limit of GetMetricData
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 5.0
+# A clock that is wrong puts datapoints where nobody looks: CloudWatch takes them up to two hours ahead.
+_CLOCK_MARGIN = timedelta(hours=3)
+_READ = frozenset({"Complete", "PartialData"})  # the rest of PartialData is on a later page
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,30 @@ class Datapoint:
 
 
 Readings = dict[Series, list[Datapoint]]
+
+
+@dataclass(frozen=True)
+class Minute:
+    """All that a minute holds: of one unit of a series in CloudWatch, or of a value that was read on the instance.
+
+    Attributes:
+        minute: its start, UTC.
+        minimum: of its samples.
+        maximum: of them.
+        average: of them.
+        count: how many they are.
+        unit: a CloudWatch StandardUnit; empty for what was read on the instance.
+    """
+
+    minute: datetime
+    minimum: float
+    maximum: float
+    average: float
+    count: float
+    unit: str = ""
+
+
+Published = dict[Series, list[Minute]]
 
 
 def floor_minute(moment: datetime) -> datetime:
@@ -118,6 +146,81 @@ class DatapointReader:
             self._wait(pause)
             pause = min(pause * 1.2, _LONGEST_PAUSE_SECONDS)
 
+    def wait_for_minutes(
+        self,
+        wanted: Callable[[], Iterable[Series]],
+        arrived: Callable[[Published], bool],
+        patience_seconds: float,
+    ) -> None:
+        """As `wait_for`, with `read_minutes`, of the series that are still wanted."""
+        deadline = self._now() + timedelta(seconds=patience_seconds)
+        pause = _FIRST_PAUSE_SECONDS
+        while not arrived(self.read_minutes(list(wanted()))) and self._now() < deadline:
+            self._wait(pause)
+            pause = min(pause * 1.2, _LONGEST_PAUSE_SECONDS)
+
+    def read_minutes(self, series: Iterable[Series]) -> Published:
+        """Every minute of the series with all that it holds, in whatever unit, oldest first.
+
+        Three hours before and after are looked at, too, for an instance whose clock is wrong. GetMetricStatistics: it
+        tells the unit of what it found, and all statistics at once, which takes five queries of GetMetricData.
+
+        Args:
+            series: which; a series without any datapoint gets an empty list.
+
+        Raises:
+            AwsError: CloudWatch refused or did not answer.
+        """
+        return {entry: self._minutes_of(entry) for entry in series}
+
+    def series_named(self, namespace: str, metric: str, dimensions: Mapping[str, str]) -> set[Series]:
+        """The series of a metric that have these dimensions among theirs, and a datapoint in the last three hours.
+
+        CloudWatch lists a new one up to a quarter of an hour late. The offline cloud lists older ones, too.
+
+        Args:
+            namespace: e.g. `GPU`.
+            metric: its name.
+            dimensions: name and value.
+
+        Raises:
+            AwsError: CloudWatch refused or did not answer.
+        """
+        arguments = {
+            "Namespace": namespace,
+            "MetricName": metric,
+            "Dimensions": [{"Name": name, "Value": value} for name, value in dimensions.items()],
+            "RecentlyActive": "PT3H",
+        }
+        with aws_errors("listing the metrics of CloudWatch"):
+            return {
+                Series.of(found["Namespace"], found["MetricName"], _by_name(found["Dimensions"]))
+                for page in self._clients.cloudwatch.get_paginator("list_metrics").paginate(**arguments)
+                for found in page["Metrics"]
+            }
+
+    def _minutes_of(self, series: Series) -> list[Minute]:
+        with aws_errors("reading datapoints from CloudWatch"):
+            answer = self._clients.cloudwatch.get_metric_statistics(
+                **_metric(series),
+                StartTime=self._since - _CLOCK_MARGIN,
+                EndTime=self._now() + _CLOCK_MARGIN,
+                Period=PERIOD_SECONDS,
+                Statistics=["Minimum", "Maximum", "Average", "SampleCount"],
+            )
+        found = [
+            Minute(
+                floor_minute(point["Timestamp"].astimezone(UTC)),
+                point["Minimum"],
+                point["Maximum"],
+                point["Average"],
+                point["SampleCount"],
+                point["Unit"],
+            )
+            for point in answer["Datapoints"]
+        ]
+        return sorted(found, key=lambda minute: (minute.minute, minute.unit))
+
     def _read_call(self, series: list[Series], statistic: str) -> Readings:
         readings: Readings = {entry: [] for entry in series}
         queries = [_query(number, entry, statistic) for number, entry in enumerate(series)]
@@ -131,22 +234,65 @@ class DatapointReader:
             for page in self._clients.cloudwatch.get_paginator("get_metric_data").paginate(**arguments):
                 for result in page["MetricDataResults"]:
                     entry = series[int(result["Id"][1:])]
+                    if result["StatusCode"] not in _READ:
+                        raise AwsError(f"CloudWatch did not read {entry} ({result['StatusCode']}); try again.")
                     moments = [moment.astimezone(UTC) for moment in result["Timestamps"]]
                     readings[entry] += map(Datapoint, moments, result["Values"])
         return readings
+
+
+def foreign_series(
+    reader: DatapointReader, telling: Iterable[Series], *, instance_id: str, builder_id: str, since: datetime
+) -> Published:
+    """What CloudWatch has since a moment under the builder's id, or of these GPUs under any other.
+
+    Args:
+        reader: of the account.
+        telling: series of the instance, one for each set of dimensions (`one_of_each`): gpumon, and the agent, put the
+            same id to all that they send.
+        instance_id: the instance.
+        builder_id: which instance baked the image; empty where nobody knows.
+        since: when the instance was launched, UTC.
+
+    Raises:
+        AwsError: CloudWatch refused or did not answer.
+    """
+    found: set[Series] = set()
+    for series in telling:
+        dimensions = dict(series.dimensions)
+        if "GpuUuid" in dimensions:
+            found.update(reader.series_named(series.namespace, series.metric, {"GpuUuid": dimensions["GpuUuid"]}))
+        if builder_id:
+            found.update(reader.series_named(series.namespace, series.metric, {"InstanceId": builder_id}))
+            # Also asked for by all that it would have: CloudWatch lists new series late.
+            found.add(Series.of(series.namespace, series.metric, dimensions | {"InstanceId": builder_id}))
+    others = [series for series in found if dict(series.dimensions).get("InstanceId") != instance_id]
+    published = {
+        series: [minute for minute in minutes if minute.minute >= floor_minute(since)]
+        for series, minutes in reader.read_minutes(others).items()
+    }
+    return {series: minutes for series, minutes in published.items() if minutes}
 
 
 def _query(number: int, series: Series, statistic: str) -> dict[str, Any]:
     return {
         "Id": f"q{number}",
         "MetricStat": {
-            "Metric": {
-                "Namespace": series.namespace,
-                "MetricName": series.metric,
-                "Dimensions": [{"Name": name, "Value": value} for name, value in series.dimensions],
-            },
+            "Metric": _metric(series),
             "Period": PERIOD_SECONDS,
             "Stat": statistic,
         },
         "ReturnData": True,
     }
+
+
+def _metric(series: Series) -> dict[str, Any]:
+    return {
+        "Namespace": series.namespace,
+        "MetricName": series.metric,
+        "Dimensions": [{"Name": name, "Value": value} for name, value in series.dimensions],
+    }
+
+
+def _by_name(dimensions: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    return {entry["Name"]: entry["Value"] for entry in dimensions}

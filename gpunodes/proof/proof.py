@@ -114,7 +114,7 @@ def _steps(work: ProofSteps) -> list[Step]:
         Step("free it", work.free),
         Step("kill gpumon, see it come back", work.kill_gpumon),
         Step("see the memory fall", work.see_memory_fall),
-        Step("look for the CloudWatch agent's datapoints", work.wait_for_agent),
+        Step("hold every datapoint against NVML", work.look_at_datapoints),
         Step("reboot and look again", work.reboot),
     ]
 
@@ -164,8 +164,14 @@ def _write(work: ProofSteps, timings: list[Timing]) -> Path:
         "began_at": instance.started_at.isoformat(timespec="seconds"),
         "proved_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "checks": [asdict(made) for made in check.in_order(work.checks)],
+        "series": work.series_document(),
         "load": work.load_document(),
         "timings": [asdict(timing) for timing in timings],
+        "cost": {
+            "usd": work.price.of((datetime.now(UTC) - instance.started_at).total_seconds()),
+            "hourly_usd": work.price.usd,
+            "note": work.price.reason,
+        },
         "destroyed": {} if work.wish.keep else instance.destroyed,
         "kept": _kept(work) if work.wish.keep else {},
     }

@@ -3,36 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from gpunodes.aws import Clients
 from gpunodes.errors import ToolError
 from gpunodes.evidence.explain import explain
-from gpunodes.proof import (
-    boot_checks,
-    clone,
-    gpu_checks,
-    image_checks,
-    launch,
-    service_checks,
-    terraform,
-)
+from gpunodes.plan.cost import HourlyPrice, hourly_price
+from gpunodes.proof import boot_checks, clone, gpu_checks, image_checks, launch, service_checks, terraform
 from gpunodes.proof.before_launch import promised_gpus
-from gpunodes.proof.check import Check, check
-from gpunodes.proof.datapoints import DatapointReader, Readings, Series
+from gpunodes.proof.check import Check
+from gpunodes.proof.datapoint_steps import DatapointLook
+from gpunodes.proof.datapoints import DatapointReader, Readings
 from gpunodes.proof.gpu_checks import PromisedGpus
 from gpunodes.proof.gpu_load import GpuLoad
 from gpunodes.proof.instance_facts import InstanceFacts, look_around
 from gpunodes.proof.launch import TestInstance, Wish
-from gpunodes.proof.promised_metrics import AGENT_NAMESPACE
+from gpunodes.proof.memory_staircase import Staircase
 from gpunodes.proof.service_checks import AGENT, GPUMON, Killed
-from gpunodes.proof.staircase import Staircase
 from gpunodes.recipe import ami, flavors
 from gpunodes.target import Target
 
 _CLOCK_MARGIN = timedelta(minutes=15)
-_AGENT_METRICS = ("mem_used_percent", "swap_used_percent")
 
 
 @dataclass
@@ -47,6 +39,7 @@ class ProofSteps:
         wish: how it is launched.
         image: as in DescribeImages, once it is known.
         checks: made so far.
+        price: of the instance.
     """
 
     target: Target
@@ -56,10 +49,12 @@ class ProofSteps:
     wish: Wish
     image: dict[str, Any] = field(default_factory=dict)
     checks: list[Check] = field(default_factory=list)
+    price: HourlyPrice = field(default_factory=lambda: HourlyPrice(None, "nobody asked"))
     _origin: clone.Origin = field(default_factory=clone.Origin)
     _promised: PromisedGpus = field(default_factory=lambda: PromisedGpus("", 0, "", 0))
     _facts: InstanceFacts | None = None
     _staircase: Staircase | None = None
+    _datapoints: DatapointLook | None = None
     _killed_agent: Killed | None = None
 
     @property
@@ -82,6 +77,7 @@ class ProofSteps:
         self._origin = clone.origin_of(settings, self.image)
         flavor = ami.tags_of(self.image).get("gpunodes:flavor", self.target.flavor)
         self.instance.ssh_username = flavors.load(flavor).ssh_username
+        self.price = hourly_price(self.clients, self.instance_type, spot=self.wish.spot)
         explained = explain(self.clients, settings, self.ami_id)
         tolerates = self.target.tolerates_missing_calls
         self.checks.append(image_checks.image_is_sealed(explained.aws, tolerates_missing=tolerates))
@@ -115,6 +111,15 @@ class ProofSteps:
             error = str(failure)
         self.checks.append(gpu_checks.gpus_are_there(gpus, self._promised, error))
         self.checks.append(gpu_checks.gpus_are_the_model(gpus, self._promised))
+        self._datapoints = DatapointLook(
+            instance_id=self.instance.instance_id,
+            builder_id=self._origin.instance_id,
+            shell=self.instance.remote,
+            reader=self._reader,
+            gpus=gpus,
+            gpu_count=self._promised.count,
+        )
+        self._datapoints.begin()
         self._staircase = Staircase(
             self.instance.instance_id, self.instance.remote, self._reader, gpus, load, lambda: self._patience(GPUMON)
         )
@@ -140,6 +145,17 @@ class ProofSteps:
         self.checks.append(self.staircase.see_memory_fall())
 
     @property
+    def datapoints(self) -> DatapointLook:
+        """What CloudWatch has.
+
+        Raises:
+            ToolError: nobody has looked at the GPUs yet.
+        """
+        if self._datapoints is None:
+            raise ToolError("The datapoints were asked for before the GPUs; run the steps in their order.")
+        return self._datapoints
+
+    @property
     def staircase(self) -> Staircase:
         """The memory of the GPUs.
 
@@ -155,19 +171,19 @@ class ProofSteps:
         killed = service_checks.kill(self.instance.remote, GPUMON)
         self.checks.append(service_checks.comes_back(self.instance.remote, killed))
 
-    def wait_for_agent(self) -> None:
-        """That it is back, and memory, swap and filesystem."""
+    def look_at_datapoints(self) -> None:
+        """All that is promised, beside NVML; first the agent must be back, which was killed."""
+        outages = []
         if self._killed_agent:
             self.checks.append(service_checks.comes_back(self.instance.remote, self._killed_agent))
-        instance = {"InstanceId": self.instance.instance_id}
-        root = self.instance.remote.run("findmnt --noheadings --output FSTYPE --target /").strip()
-        series = [Series.of(AGENT_NAMESPACE, metric, instance) for metric in _AGENT_METRICS]
-        series.append(Series.of(AGENT_NAMESPACE, "disk_used_percent", {**instance, "path": "/", "fstype": root}))
-        readings = self._reader.wait_for(series, "Average", _all_arrived, self._patience(AGENT))
-        missing = [str(entry) for entry, points in readings.items() if not points]
-        reason = f"{len(readings) - len(missing)} of {len(readings)} series have datapoints"
-        reason += f"; missing: {'; '.join(missing)}" if missing else ""
-        self.checks.append(check("agent_metrics_arrive", not missing, reason, {"missing": missing}))
+            outages.append((self._killed_agent.killed_at, datetime.now(UTC)))
+        self.checks += self.datapoints.look(
+            gpumon_patience_seconds=self._patience(GPUMON),
+            agent_patience_seconds=self._patience(AGENT),
+            changes=self.staircase.changes,
+            agent_outages=outages,
+        )
+        self.datapoints.end()
 
     def reboot(self) -> None:
         """Boot once more and make every check of the boot and the services again."""
@@ -179,6 +195,10 @@ class ProofSteps:
         for unit in (GPUMON, AGENT):
             again.append(service_checks.is_active(unit, service_checks.wait_until_active(self.instance.remote, unit)))
         self.checks.append(boot_checks.survives_a_reboot(self._facts, after, again))
+
+    def series_document(self) -> list[dict[str, Any]]:
+        """What CloudWatch has of each series; empty before anybody looked."""
+        return self._datapoints.series if self._datapoints else []
 
     def load_document(self) -> list[dict[str, Any]]:
         """What was held when, for each GPU; empty before anybody looked at the GPUs."""

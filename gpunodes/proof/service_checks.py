@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from gpunodes.proof.check import Check, check
 from gpunodes.proof.clone import Shell
@@ -66,11 +67,13 @@ class Killed:
         unit: its name.
         before: what it was.
         at: when, by a monotonic clock, seconds.
+        killed_at: the same, UTC.
     """
 
     unit: str
     before: UnitState
     at: float
+    killed_at: datetime = field(default_factory=lambda: datetime.now(UTC), compare=False)
 
 
 def kill(shell: Shell, unit: str, clock: Callable[[], float] = time.monotonic) -> Killed:

@@ -72,8 +72,14 @@ def trees() -> dict[str, Tree]:
 
 
 @pytest.fixture
-def client(trees: dict[str, Tree]) -> Iterator[Client]:
-    server = metadata.serve(socket.create_server(("127.0.0.1", 0)), trees.get)
+def strict() -> dict[str, bool]:
+    """Whether an address needs a token; tests change it."""
+    return {"127.0.0.1": True}
+
+
+@pytest.fixture
+def client(trees: dict[str, Tree], strict: dict[str, bool]) -> Iterator[Client]:
+    server = metadata.serve(socket.create_server(("127.0.0.1", 0)), trees.get, strict.__getitem__)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield Client(server.server_address[1])
@@ -93,6 +99,18 @@ def test_token_is_valid_for_its_address_until_it_expires() -> None:
     assert sessions.is_valid("198.51.100.4", token)
     clock.now += 0.1
     assert not sessions.is_valid("198.51.100.4", token)
+
+
+def test_version_1_answers_where_a_token_is_optional_and_a_wrong_one_is_refused_all_the_same(
+    client: Client, strict: dict[str, bool]
+) -> None:
+    path = "/latest/meta-data/instance-id"
+    assert client.ask("GET", path)[0] == 401
+
+    strict["127.0.0.1"] = False
+
+    assert client.ask("GET", path)[:2] == (200, "i-0123")
+    assert client.ask("GET", path, {"X-aws-ec2-metadata-token": "made-up"})[0] == 401
 
 
 @pytest.mark.parametrize("token", [None, "", "x"])

@@ -53,11 +53,15 @@ def test_key_host_name_user_data_and_identity_come_from_the_metadata_service(clo
     assert "DataSourceEc2" in remote.run("sudo cat /run/cloud-init/status.json")
 
 
-def test_the_metadata_service_refuses_version_1_and_strangers(cloud: Cloud) -> None:
-    remote = cloud.connect(cloud.launch())
+def test_the_metadata_service_refuses_strangers_and_version_1_where_a_token_is_required(cloud: Cloud) -> None:
+    instance = cloud.launch(MetadataOptions={"HttpTokens": "required"})
+    remote = cloud.connect(instance)
     plain = "curl -s -o /dev/null -w '%{http_code}' http://169.254.169.254/latest/meta-data/"
-    assert remote.run(plain) == "401"
-    assert remote.run(f"{plain} -H 'X-aws-ec2-metadata-token: made-up'") == "401"
+    with_made_up_token = f"{plain} -H 'X-aws-ec2-metadata-token: made-up'"
+    assert (remote.run(plain), remote.run(with_made_up_token)) == ("401", "401")
+    cloud.ec2.modify_instance_metadata_options(InstanceId=instance["InstanceId"], HttpTokens="optional")
+    wait_until(lambda: remote.run(plain) == "200", 20)
+    assert remote.run(with_made_up_token) == "401"
 
 
 def test_role_credentials_come_from_the_instance_profile(cloud: Cloud, profile: str) -> None:

@@ -17,6 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 NOBODY = 65534
 PROMETHEUS = ("prometheus", "promtool")
+CHROMIUM = ("chromium", "chromedriver")
 
 
 def put_program(path: Path, script: str) -> None:
@@ -78,6 +79,17 @@ def make_ready(checkout: Checkout) -> None:
     checkout.put("terraform", "echo 'Terraform v1.11.4'")
     for name in PROMETHEUS:
         put_program(checkout.root / ".venv" / "bin" / name, "exit 0")
+    for name in CHROMIUM:
+        checkout.put(name, "exit 0")
+
+
+def take_away(checkout: Checkout, name: str) -> None:
+    """Leave PATH with all that it has but one program; run with `only_path` then."""
+    (checkout.path / name).unlink()
+    for folder in os.environ["PATH"].split(os.pathsep):
+        for program in Path(folder).glob("*"):
+            if program.name != name and not (checkout.path / program.name).exists():
+                (checkout.path / program.name).symlink_to(program)
 
 
 def put_package(checkout: Checkout, *programs: str) -> Path:
@@ -285,6 +297,47 @@ def test_package_without_promtool_is_exit_code_3_and_leaves_nothing_half(checkou
     assert result.returncode == 3
     assert "has no promtool" in result.stderr
     assert not (checkout.root / ".venv" / "bin" / "promtool").exists()
+
+
+@needs_root
+@pytest.mark.parametrize("missing", CHROMIUM)
+def test_browser_is_installed_where_one_can_be(checkout: Checkout, missing: str) -> None:
+    make_ready(checkout)
+    take_away(checkout, missing)
+    log = checkout.root.parent / "apt.log"
+    checkout.put("dpkg", "exit 0")
+    checkout.put("apt-get", f'echo "$*" >>"{log}"')
+    checkout.put("apt-cache", 'case "$*" in *chromium-driver*) echo "chromium-driver - WebDriver" ;; esac')
+
+    result = checkout.run("scripts/bootstrap", only_path=True)
+
+    assert (result.returncode, result.stderr) == (0, "bootstrap: installing packages: chromium chromium-driver\n")
+    assert log.read_text().splitlines()[-1].endswith(" install --yes --no-install-recommends chromium chromium-driver")
+
+
+@needs_root
+def test_no_browser_is_looked_for_where_apt_has_none(checkout: Checkout) -> None:
+    make_ready(checkout)
+    take_away(checkout, "chromedriver")
+    checkout.put("apt-cache", "exit 0")
+
+    result = checkout.run("scripts/bootstrap", only_path=True)
+
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+@needs_root
+def test_checkout_is_ready_without_a_browser_that_cannot_be_installed(checkout: Checkout) -> None:
+    make_ready(checkout)
+    take_away(checkout, "chromium")
+    checkout.put("dpkg", "exit 0")
+    checkout.put("apt-get", 'case "$*" in *update) exit 0 ;; esac; exit 100')
+    checkout.put("apt-cache", "echo found")
+
+    result = checkout.run("scripts/bootstrap", only_path=True)
+
+    assert result.returncode == 0
+    assert result.stderr.endswith("bootstrap: going on without Chromium: tests of HTML pages are left out\n")
 
 
 @pytest.mark.parametrize("script", ["bootstrap", "lock"])

@@ -101,8 +101,10 @@ def test_each_proof_of_an_image_has_a_file_of_its_own(settings: Settings) -> Non
         image_records.write_proof(settings, run_id=name)
 
     files = sorted(folder(settings).iterdir())
-    assert [file.name for file in files] == ["proof-one.json", "proof-two.json"]
-    assert json.loads(files[1].read_text())["run_id"] == "two"
+    assert [file.name for file in files] == [
+        f"proof-{name}.{kind}" for name in ("one", "two") for kind in ("html", "json", "xml")
+    ]
+    assert json.loads(files[4].read_text())["run_id"] == "two"
 
 
 def test_proof_is_shown_on_the_page_of_its_image(settings: Settings) -> None:

@@ -8,16 +8,32 @@ import pytest
 
 from gpunodes.aws import Clients
 from gpunodes.errors import AwsError
-from gpunodes.proof.datapoints import Datapoint, DatapointReader, Readings, Series, floor_minute
+from gpunodes.proof.datapoints import (
+    Datapoint,
+    DatapointReader,
+    Minute,
+    Readings,
+    Series,
+    floor_minute,
+    foreign_series,
+)
 from tests.gpunodes import fakes
-from tests.gpunodes.fakes import FakeClock, memory_series
+from tests.gpunodes.fakes import INSTANCE_ID, FakeClock, memory_series
 
 # CloudWatch takes datapoints of the last two weeks; moto keeps them by its own clock.
 MINUTE = floor_minute(datetime.now(UTC)) - timedelta(minutes=10)
 SERIES = memory_series(0)
 
 
-def put(clients: Clients, series: Series, minute: datetime, values: Sequence[float], counts: Sequence[float]) -> None:
+def put(
+    clients: Clients,
+    series: Series,
+    minute: datetime,
+    values: Sequence[float],
+    counts: Sequence[float],
+    *,
+    unit: str = "Bytes",
+) -> None:
     dimensions = [{"Name": name, "Value": value} for name, value in series.dimensions]
     datum: dict[str, Any] = {
         "MetricName": series.metric,
@@ -25,7 +41,7 @@ def put(clients: Clients, series: Series, minute: datetime, values: Sequence[flo
         "Timestamp": minute,
         "Values": list(values),
         "Counts": list(counts),
-        "Unit": "Bytes",
+        "Unit": unit,
     }
     clients.cloudwatch.put_metric_data(Namespace=series.namespace, MetricData=[datum])
 
@@ -109,6 +125,22 @@ def test_cloudwatch_that_refuses_is_an_error_of_ours(clients: Clients) -> None:
         late.read([SERIES], "Minimum")
 
 
+@pytest.mark.parametrize("status", ["InternalError", "Forbidden"])
+def test_series_that_cloudwatch_could_not_read_is_an_error_and_not_empty(status: str) -> None:
+    class Answer:
+        def get_paginator(self, _name: str) -> Answer:
+            return self
+
+        def paginate(self, **_arguments: Any) -> list[dict[str, Any]]:
+            return [{"MetricDataResults": [{"Id": "q0", "StatusCode": status, "Timestamps": [], "Values": []}]}]
+
+    nobody = Clients(fakes.target("http://127.0.0.1:1"))
+    nobody.__dict__["cloudwatch"] = Answer()  # what is made once and kept
+
+    with pytest.raises(AwsError, match=f"CloudWatch did not read GPU MemoryUsed .*{status}"):
+        reader(nobody).read([SERIES], "Minimum")
+
+
 def test_waiting_ends_when_datapoints_have_arrived(clients: Clients) -> None:
     clock = FakeClock()
     looks: list[Readings] = []
@@ -144,3 +176,112 @@ def test_no_patience_looks_once(clients: Clients) -> None:
     reader(clients, clock).wait_for([SERIES], "Maximum", lambda _readings: False, 0)
 
     assert clock.waits == []
+
+
+def gpu_series(index: int, instance_id: str = INSTANCE_ID, metric: str = "MemoryUsed") -> Series:
+    dimensions = {"InstanceId": instance_id, "GpuIndex": str(index), "GpuUuid": f"GPU-{index}"}
+    return Series.of("GPU", metric, dimensions)
+
+
+def test_minutes_have_all_statistics_and_the_unit(clients: Clients) -> None:
+    put(clients, SERIES, MINUTE + timedelta(minutes=1), [100.0], [60])
+    put(clients, SERIES, MINUTE, [5.0, 7.0, 3.0], [10, 1, 1], unit="Percent")
+
+    assert reader(clients).read_minutes([SERIES, memory_series(1)]) == {
+        SERIES: [
+            Minute(MINUTE, 3.0, 7.0, 5.0, 12.0, "Percent"),
+            Minute(MINUTE + timedelta(minutes=1), 100.0, 100.0, 100.0, 60.0, "Bytes"),
+        ],
+        memory_series(1): [],
+    }
+
+
+def test_minutes_of_a_clock_that_is_off_by_an_hour_are_seen(clients: Clients) -> None:
+    for hours in (-1, 1):
+        put(clients, SERIES, MINUTE + timedelta(hours=hours), [1.0], [1])
+
+    found = reader(clients).read_minutes([SERIES])[SERIES]
+
+    assert [minute.minute for minute in found] == [MINUTE - timedelta(hours=1), MINUTE + timedelta(hours=1)]
+
+
+def test_moment_within_a_minute_belongs_to_it(clients: Clients) -> None:
+    put(clients, SERIES, MINUTE + timedelta(seconds=17), [1.0], [1])
+
+    assert [minute.minute for minute in reader(clients).read_minutes([SERIES])[SERIES]] == [MINUTE]
+
+
+def test_minutes_that_cloudwatch_refuses_are_an_error_of_ours(clients: Clients) -> None:
+    late = DatapointReader(clients, MINUTE, now=lambda: MINUTE - timedelta(hours=9))
+
+    with pytest.raises(AwsError, match="AWS refused while reading datapoints from CloudWatch"):
+        late.read_minutes([SERIES])
+
+
+def test_series_are_listed_by_a_part_of_their_dimensions(clients: Clients) -> None:
+    for series in (gpu_series(0), gpu_series(1), gpu_series(1, metric="PowerDraw"), gpu_series(1, "i-other")):
+        put(clients, series, MINUTE, [1.0], [2])
+    looking = reader(clients)
+
+    assert looking.series_named("GPU", "MemoryUsed", {"GpuUuid": "GPU-1"}) == {gpu_series(1), gpu_series(1, "i-other")}
+    assert looking.series_named("GPU", "MemoryUsed", {"InstanceId": "i-other"}) == {gpu_series(1, "i-other")}
+    assert looking.series_named("CWAgent", "MemoryUsed", {"InstanceId": "i-other"}) == set()
+
+
+def test_more_series_than_one_page_has_are_listed(clients: Clients) -> None:
+    owner = {"Name": "InstanceId", "Value": "i-1"}
+    data = [
+        {"MetricName": "m", "Dimensions": [owner, {"Name": "n", "Value": str(index)}], "Value": 1.0}
+        for index in range(501)
+    ]
+    clients.cloudwatch.put_metric_data(Namespace="GPU", MetricData=data)
+
+    assert len(reader(clients).series_named("GPU", "m", {"InstanceId": "i-1"})) == 501
+
+
+OWN = [gpu_series(0), gpu_series(1), Series.of("GPU", "Heartbeat", {"InstanceId": INSTANCE_ID})]
+
+
+def foreign(clients: Clients, builder_id: str = "i-builder") -> set[str]:
+    found = foreign_series(reader(clients), OWN, instance_id=INSTANCE_ID, builder_id=builder_id, since=MINUTE)
+    assert all(found.values())
+    return set(map(str, found))
+
+
+def test_an_instance_that_publishes_as_itself_has_no_foreign_series(clients: Clients) -> None:
+    for series in OWN:
+        put(clients, series, MINUTE, [1.0], [1])
+    put(clients, gpu_series(7, "i-neighbour"), MINUTE, [1.0], [1])  # of the same fleet, and none of our business
+
+    assert foreign(clients) == set()
+
+
+def test_series_under_the_builders_id_are_foreign_whatever_gpu_they_are_of(clients: Clients) -> None:
+    put(clients, gpu_series(7, "i-builder"), MINUTE, [1.0], [1])
+
+    assert foreign(clients) == {str(gpu_series(7, "i-builder"))}
+    assert foreign(clients, builder_id="") == set()
+
+
+def test_the_builders_own_datapoints_of_before_are_not_foreign(clients: Clients) -> None:
+    put(clients, gpu_series(0, "i-builder"), MINUTE - timedelta(minutes=1), [1.0], [1])
+
+    assert foreign(clients) == set()
+
+
+def test_our_gpus_under_any_other_id_are_foreign(clients: Clients) -> None:
+    put(clients, gpu_series(1, "i-wrong"), MINUTE, [1.0], [1])
+
+    assert foreign(clients, builder_id="") == {str(gpu_series(1, "i-wrong"))}
+
+
+def test_series_that_cloudwatch_does_not_list_yet_are_found_by_their_dimensions(clients: Clients) -> None:
+    class Listless(DatapointReader):
+        def series_named(self, *_words: object, **_more: object) -> set[Series]:
+            return set()
+
+    put(clients, gpu_series(1, "i-builder"), MINUTE, [1.0], [1])
+    blind = Listless(clients, MINUTE, now=lambda: MINUTE + timedelta(minutes=5))
+
+    found = foreign_series(blind, OWN, instance_id=INSTANCE_ID, builder_id="i-builder", since=MINUTE)
+    assert list(found) == [gpu_series(1, "i-builder")]

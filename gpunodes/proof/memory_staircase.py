@@ -106,6 +106,11 @@ class Staircase:
             )
         )
 
+    @property
+    def changes(self) -> list[datetime]:
+        """When the load on the GPUs changed, by the instance's clock."""
+        return [level.at for level in self.levels] + ([self.freed_at] if self.freed_at else [])
+
     def document(self) -> list[dict[str, Any]]:
         """What was held when, for each GPU, as the record of a proof has it."""
         freed_at = self.freed_at.isoformat() if self.freed_at else None

@@ -1,0 +1,1 @@
+"""What is made of the record of a proof: a page for people, JUnit XML for CI systems."""
