@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Collection, Sequence
 
 from gpunodes.proof.check import Check, check
-from gpunodes.proof.clone import Clone
+from gpunodes.proof.clone import Clone, in_common
 from gpunodes.proof.instance_facts import InstanceFacts
 
 _CLOCK_SECONDS = 5.0  # EC2's own time service keeps a clock within milliseconds; a minute's datapoint forgives seconds
@@ -112,6 +112,20 @@ def nothing_is_inherited(clone: Clone, builder_id: str) -> Check:
         reason,
         {"identity": dict(clone.identity), "complaints": list(clone.complaints), "builder_id": builder_id or None},
     )
+
+
+def clones_differ(one: Clone, other: Clone) -> Check:
+    """Whether two instances of an image share nothing that each must have for itself."""
+    shared = in_common(one, other)
+    compared = [name for name in one.identity if other.identity.get(name) is not None]
+    if shared:
+        reason = f"both have the same {', '.join(shared)}"
+    elif compared:
+        reason = f"{', '.join(compared)} differ"
+    else:
+        reason = "there is nothing to compare: one of them does not say who it is"
+    evidence = {"one": dict(one.identity), "other": dict(other.identity), "shared": shared}
+    return check("clones_differ", bool(compared) and not shared, reason, evidence)
 
 
 def survives_a_reboot(before: InstanceFacts, after: InstanceFacts, again: Sequence[Check]) -> Check:

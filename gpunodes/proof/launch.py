@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -154,6 +154,10 @@ class TestInstance:
         self._remote.connect(_SSH_SECONDS)
         self.progress.detail("waiting for cloud-init")
         self._remote.run("cloud-init status --wait >/dev/null || true")
+
+    def beside(self, outputs: dict[str, Any]) -> TestInstance:
+        """Another instance of the same run, not connected yet."""
+        return replace(self, outputs=outputs, destroyed={}, _remote=None)
 
     def reboot(self) -> None:
         """Boot again and connect again.

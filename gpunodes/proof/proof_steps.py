@@ -10,7 +10,16 @@ from gpunodes.aws import Clients
 from gpunodes.errors import ToolError
 from gpunodes.evidence.explain import explain
 from gpunodes.plan.cost import HourlyPrice, hourly_price
-from gpunodes.proof import boot_checks, clone, gpu_checks, image_checks, launch, service_checks, terraform
+from gpunodes.proof import (
+    boot_checks,
+    clone,
+    gpu_checks,
+    image_checks,
+    launch,
+    second_clone,
+    service_checks,
+    terraform,
+)
 from gpunodes.proof.before_launch import promised_gpus
 from gpunodes.proof.check import Check
 from gpunodes.proof.datapoint_steps import DatapointLook
@@ -53,6 +62,7 @@ class ProofSteps:
     _origin: clone.Origin = field(default_factory=clone.Origin)
     _promised: PromisedGpus = field(default_factory=lambda: PromisedGpus("", 0, "", 0))
     _facts: InstanceFacts | None = None
+    _second: TestInstance | None = None
     _staircase: Staircase | None = None
     _datapoints: DatapointLook | None = None
     _killed_agent: Killed | None = None
@@ -86,13 +96,17 @@ class ProofSteps:
     def launch(self) -> None:
         """Terraform."""
         self.instance.launch(self.ami_id, self.instance_type, self.wish)
+        self._second = second_clone.launch(self.instance, self.image)
 
     def look_at_the_boot(self) -> None:
-        """What the instance is like, and what it inherited."""
+        """What the instance is like, what it inherited, and whether another one is somebody else."""
         self._facts = look_around(self.instance.remote)
         self.checks += self._boot_checks(self._facts)
         found = clone.look_at(self.instance.remote, self._origin)
         self.checks.append(boot_checks.nothing_is_inherited(found, self._origin.instance_id))
+        if self._second is not None:
+            other = second_clone.look_at(self._second, self._origin)
+            self.checks.append(boot_checks.clones_differ(found, other))
 
     def look_at_services(self) -> None:
         """Whether both run; and kill one of them, which takes a minute to come back."""

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,12 @@ import pytest
 from gpunodes import offline_target
 from gpunodes.aws import Clients
 from gpunodes.operation import runs
+from gpunodes.proof import datapoint_checks, service_checks
+from gpunodes.proof.datapoints import DatapointReader
 from gpunodes.proof.launch import TestInstance, Wish
+from gpunodes.proof.promised_metrics import promised, series_of
 from gpunodes.proof.proof_steps import ProofSteps
+from gpunodes.proof.service_checks import AGENT
 from gpunodes.settings import Settings
 from gpunodes.target import Target
 from localaws.simgpu import state_files
@@ -28,6 +33,12 @@ from tests.offline.conftest import Cloud, parse, run_invoke, wait_until
 PATIENCE_SECONDS = 20.0
 IDENTITY = "/opt/gpumon/lib/python3*/site-packages/gpumon/identity.py"
 AGENT_CONFIGURATIONS = "/opt/aws/amazon-cloudwatch-agent/etc/amazon-cloudwatch-agent.d/*"
+NO_SWAP = """import json, pathlib, sys
+file = pathlib.Path(sys.argv[1])
+document = json.loads(file.read_text())
+del document["metrics"]["metrics_collected"]["swap"]
+file.write_text(json.dumps(document))
+"""
 LATE_CLOCK = """cat >>/etc/python3.11/sitecustomize.py <<'PYTHON'
 import time
 
@@ -138,6 +149,24 @@ def test_a_good_instance_fails_nothing(bench: Bench, candidate: str) -> None:
     assert len(work.checks) == 12
 
 
+def test_metrics_that_arrived_but_stopped_ten_minutes_ago_are_found_out(bench: Bench, candidate: str) -> None:
+    work = bench.launch(candidate)
+    work.look_at_gpus()
+    work.wait_for_first_datapoints()
+    work.instance.remote.run("sudo systemctl stop gpumon")  # which publishes what it has
+    series = series_of(promised(), work.instance.instance_id, work.staircase.gpus)
+    published = DatapointReader(work.clients, work.instance.started_at).read_minutes(series)
+    now = datetime.now(UTC)
+
+    fresh = datapoint_checks.datapoints_are_fresh(series, published, now=now, running_since=now)
+    later = now + timedelta(minutes=10)
+    stale = datapoint_checks.datapoints_are_fresh(series, published, now=later, running_since=now)
+
+    assert (fresh.passed, stale.passed) == (True, False)
+    assert stale.check_id == "datapoints_are_fresh"
+    assert stale.reason.endswith("minutes ago")
+
+
 def test_imdsv1_that_is_allowed_is_found_out(bench: Bench, candidate: str) -> None:
     work = bench.launch(candidate, tokens="optional")
     work.look_at_the_boot()
@@ -165,6 +194,9 @@ def test_a_clock_that_is_off_by_an_hour_is_found_out(bench: Bench, candidate: st
     found.pop("nothing_is_inherited")  # the image is a copy of an instance that ran, which no bake cleaned
     assert list(found) == ["clock_is_right"]
     assert re.fullmatch(r"it is 3[56]\d\d s behind of this machine's", found["clock_is_right"])
+    work.look_at_gpus()
+    work.look_at_datapoints()
+    assert failed(work)["datapoints_are_fresh"].endswith((" 60 minutes ago", " 61 minutes ago"))
 
 
 @pytest.mark.parametrize(
@@ -182,6 +214,8 @@ def test_datapoints_that_go_elsewhere_are_missed(bench: Bench, candidate: str, n
     found = failed(work)
     assert list(found) == ["memory_arrives"]
     assert work.instance.instance_id in found["memory_arrives"]
+    work.look_at_datapoints()
+    assert ("only_its_own_series" in failed(work)) is (name == "another-id")
 
 
 def test_one_of_four_gpus_that_is_missing_is_found_out(bench: Bench, candidate: str) -> None:
@@ -193,8 +227,9 @@ def test_one_of_four_gpus_that_is_missing_is_found_out(bench: Bench, candidate: 
 
 
 def test_swap_that_the_agent_does_not_measure_is_found_out(bench: Bench, candidate: str) -> None:
-    fault = f"sed -i '/swap_used_percent/d' $(grep -l swap_used_percent {AGENT_CONFIGURATIONS})"
+    fault = f"python3 - $(grep -l swap_used_percent {AGENT_CONFIGURATIONS}) <<'PYTHON'\n{NO_SWAP}PYTHON\n"
     work = bench.launch(bench.image(candidate, "no-swap", fault))
+    work.checks.append(service_checks.is_active(AGENT, service_checks.state_of(work.instance.remote, AGENT)))
     work.look_at_gpus()
     work.look_at_datapoints()
     assert failed(work)["agent_metrics_arrive"] == "no datapoint of swap_used_percent"

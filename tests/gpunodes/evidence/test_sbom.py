@@ -60,7 +60,15 @@ def test_rpm_that_has_no_epoch_is_listed_without(tmp_path: Path, epoch: str, ver
 
 @pytest.mark.parametrize(
     "content",
-    [b"deb\tbash\t5.2", b"snap\tbash\t5.2\tamd64", b"deb\t\t5.2\tamd64", b"deb\t/\t5.2\tamd64", b"deb\tbash\t\tamd64", b"\n", b"\xff\t\t\t"],
+    [
+        b"deb\tbash\t5.2",
+        b"snap\tbash\t5.2\tamd64",
+        b"deb\t\t5.2\tamd64",
+        b"deb\t/\t5.2\tamd64",
+        b"deb\tbash\t\tamd64",
+        b"\n",
+        b"\xff\t\t\t",
+    ],
 )
 def test_package_list_of_another_form_is_a_tool_error(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "packages.tsv"

@@ -104,6 +104,18 @@ def test_long_list_of_files_is_cut_in_the_reason_alone() -> None:
     assert made.evidence["complaints"] == [complaint]
 
 
+def test_clones_differ_when_they_share_nothing_that_each_must_have() -> None:
+    one = Clone({"instance_id": "i-1", "machine_id": "a", "ssh_host_keys": ["x", "y"], "random_seed": None})
+    other = Clone({"instance_id": "i-2", "machine_id": "b", "ssh_host_keys": ["z"], "random_seed": "s"})
+    same_key = Clone({**other.identity, "ssh_host_keys": ["z", "y"]})
+
+    good = boot_checks.clones_differ(one, other)
+    assert (good.passed, good.reason) == (True, "instance_id, machine_id, ssh_host_keys, random_seed differ")
+    bad = boot_checks.clones_differ(one, same_key)
+    assert (bad.passed, bad.reason) == (False, "both have the same ssh_host_keys")
+    assert boot_checks.clones_differ(Clone(), other).passed is False
+
+
 def test_a_reboot_is_survived_when_everything_holds_again_after_another_boot() -> None:
     again = boot_checks.of_boot(GOOD, boot_budget_seconds=60, allowed=["22/tcp"])
     broken = boot_checks.of_boot(replace(GOOD, failed_units=("a.service",)), boot_budget_seconds=60, allowed=["22/tcp"])
