@@ -28,6 +28,7 @@ class Script:
         reason: in it.
         error: the sentence that it ends with.
         clean_up_seconds: that it takes once it is asked to end; None: it does not listen.
+        stopped_status: that it exits with then.
     """
 
     seconds: float = 60.0
@@ -36,6 +37,7 @@ class Script:
     reason: str = ""
     error: str = ""
     clean_up_seconds: float | None = 20.0
+    stopped_status: int = 130
 
     @staticmethod
     def fails(reason: str = "3 of 4 GPUs", seconds: float = 60.0) -> Script:
@@ -68,7 +70,8 @@ class FakeProcess:
         if self.is_killed:
             return -9
         if self.asked_to_end_at and self.script.clean_up_seconds is not None:
-            return 130 if self.clock() >= self.asked_to_end_at[0] + self.script.clean_up_seconds else None
+            is_over = self.clock() >= self.asked_to_end_at[0] + self.script.clean_up_seconds
+            return self.script.stopped_status if is_over else None
         return self.script.status if self.clock() >= self.began + self.script.seconds else None
 
     def new_lines(self) -> list[str]:
