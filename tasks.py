@@ -22,7 +22,9 @@ from gpunodes.operation.progress import TerminalProgress
 from gpunodes.plan import plan_report
 from gpunodes.plan.plan import plan as plan_bake
 from gpunodes.preflight.doctor_report import print_diagnosis
+from gpunodes.proof import matrix_policy, matrix_report
 from gpunodes.proof.launch import Wish
+from gpunodes.proof.matrix import prove_matrix
 from gpunodes.proof.proof import prove
 
 _OFFLINE = {"offline": "Use the offline cloud of this machine instead of AWS."}
@@ -105,6 +107,10 @@ def compare(_context: Context, before: str, after: str, offline: bool = False, j
         **_JSON,
         "ami": "Id of the image to prove; without it the newest candidate, else the newest proven one.",
         "type": "Instance type, such as g5.12xlarge.",
+        "types": "Several types, such as g4dn.xlarge,g5.xlarge|g5.2xlarge, instead of --type (docs/matrix.md).",
+        "limit": "With --types: so many instances at once (4).",
+        "cost_ceiling": "With --types: USD that all may cost together.",
+        "time_ceiling": "With --types: seconds for each proof (3600).",
         "keep": "Leave the instance running when all is done; `invoke destroy` removes it.",
         "spot": "Launch a spot instance.",
         "zone": "Availability zone to launch in, such as us-east-1a.",
@@ -115,17 +121,26 @@ def test_instance(  # noqa: PLR0917 - each is an option
     _context: Context, offline: bool = False, json: bool = False, ami: str = "",
     type: str = "",  # noqa: A002 - the name of the option
     keep: bool = False, spot: bool = False, zone: str = "", tag: bool = True,
+    types: str | None = None, limit: str = "", cost_ceiling: str = "", time_ceiling: str = "",
 ) -> None:  # fmt: skip
     """Launch a fresh instance from an image and prove that its datapoints arrive; exit code 1 when a check fails."""
     with errors_as_exit_codes():
         progress = TerminalProgress()
         progress.title("test-instance")
-        chosen, options = select(offline, progress.say)
         wish = Wish(spot=spot, zone=zone, keep=keep, tag=tag)
-        verdict = prove(chosen, options, progress, ami_id=ami or None, instance_type=type or None, wish=wish)
-        report.print_json(report.verdict_document(verdict)) if json else report.print_verdict(verdict)
-    if verdict.result != "passed":
-        raise Exit(code=1)
+        ceilings = {"cost_ceiling_usd": cost_ceiling, "time_ceiling_seconds": time_ceiling}
+        policy = matrix_policy.read_if_asked(types, wish, instance_type=type, limit=limit, **ceilings)
+        chosen, options = select(offline, progress.say)
+        if policy:
+            matrix = prove_matrix(chosen, options, progress, policy, ami_id=ami or None)
+            report.print_json(matrix.document()) if json else matrix_report.show(matrix, report.console())
+            exit_code = matrix.exit_code
+        else:
+            verdict = prove(chosen, options, progress, ami_id=ami or None, instance_type=type or None, wish=wish)
+            report.print_json(report.verdict_document(verdict)) if json else report.print_verdict(verdict)
+            exit_code = int(verdict.result != "passed")
+    if exit_code:
+        raise Exit(code=exit_code)
 
 
 @task(help={**_OFFLINE, **_JSON, "run": "Id of one run; without it every run of this checkout."})

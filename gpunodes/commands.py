@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from gpunodes.errors import ToolError
 
@@ -93,6 +94,76 @@ def follow(
             raise
 
 
+class Background:
+    """A program that goes on by itself while its starter does other things; `start` makes it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], output: Path, log: Path) -> None:
+        self._process = process
+        self._output = output
+        self._log = log.open("rb")
+        self._unfinished = b""
+
+    def poll(self) -> int | None:
+        """Its exit status, negative for the signal that ended it; None while it goes on."""
+        status = self._process.poll()
+        if status is not None and not self._log.closed:
+            self._unfinished += self._log.read()
+            self._log.close()
+        return status
+
+    def new_lines(self) -> list[str]:
+        """What it wrote to its log since the last call, in whole lines; after its end all that is left."""
+        if self._log.closed:
+            rest, self._unfinished = self._unfinished, b""
+            return rest.decode(errors="replace").splitlines()
+        *lines, self._unfinished = (self._unfinished + self._log.read()).split(b"\n")
+        return [line.decode(errors="replace") for line in lines]
+
+    def output(self) -> str:
+        """Its standard output so far."""
+        return self._output.read_text(errors="replace")
+
+    def terminate(self) -> None:
+        """Ask it to end (SIGTERM); its own children are its own business."""
+        self._process.terminate()
+
+    def kill(self) -> None:
+        """End it and its session at once."""
+        _kill(self._process)
+        self._process.wait()
+
+
+def start(argv: Sequence[str], *, output: Path, log: Path, env: Mapping[str, str], cwd: Path) -> Background:
+    """Start a program in a session of its own and return at once.
+
+    It writes to files and not to us, so that it finishes and cleans up even where this process is killed.
+
+    Args:
+        argv: program and arguments.
+        output: gets its standard output.
+        log: gets its standard error.
+        env: added to this process's environment.
+        cwd: working directory.
+
+    Raises:
+        ToolError: it is not installed or cannot be started.
+    """
+    with output.open("wb") as out, log.open("wb") as err:
+        try:
+            process = subprocess.Popen(
+                list(argv),
+                env={**os.environ, **env},
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise _not_started(argv[0], error) from error
+    return Background(process, output, log)
+
+
 def _pump(
     process: subprocess.Popen[str], write: Callable[[str], object], on_line: Callable[[str], None] | None
 ) -> None:
@@ -110,7 +181,7 @@ def _interrupt(process: subprocess.Popen[str], write: Callable[[str], object], g
         write(rest or "")
 
 
-def _kill(process: subprocess.Popen[str]) -> None:
+def _kill(process: subprocess.Popen[Any]) -> None:
     """End what is left of a program's session: its plugins too, which would go on without it."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)

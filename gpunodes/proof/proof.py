@@ -73,6 +73,7 @@ def prove(
         GpunodesError: with the exit code for what went wrong; a check that fails is no error but in the verdict.
     """
     run = runs.start(settings, target.destination)
+    progress.say(f"run {run.run_id}")
     instance = TestInstance(target, settings, run, Clients(target), progress)
     work = ProofSteps(target, instance, ami_id, instance_type or settings.test_instance_type, wish or Wish())
     timings: list[Timing] = []

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,10 @@ def cli_environment(
     plugin_cache = folder / "plugin-cache"
     plugin_cache.mkdir(parents=True, exist_ok=True)
     configuration = folder / "terraform.rc"
-    configuration.write_text(_cli_configuration(found, plugin_cache))
+    # Whole or not at all: proofs in parallel write the same file, and Terraform may read it meanwhile.
+    unfinished = folder / f"terraform.rc.{os.getpid()}"
+    unfinished.write_text(_cli_configuration(found, plugin_cache))
+    unfinished.replace(configuration)
     return {**variables, "TF_CLI_CONFIG_FILE": str(configuration)}
 
 
@@ -87,6 +91,18 @@ def _cli_configuration(mirror: Path | None, plugin_cache: Path) -> str:
         f'  direct {{\n    exclude = ["{source}"]\n  }}\n'
         "}\n"
     )
+
+
+@contextmanager
+def _alone(environment: Mapping[str, str]) -> Iterator[None]:
+    """One `terraform init` at a time: the plugin cache cannot be filled by two at once (Terraform's documentation)."""
+    configuration = environment.get("TF_CLI_CONFIG_FILE")
+    if configuration is None:  # the user's own configuration: whether it has a cache is not known here
+        yield
+        return
+    with Path(configuration).with_name("init.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @dataclass(frozen=True)
@@ -118,7 +134,8 @@ class Stack:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self._variables_file.write_text(json.dumps(dict(variables), indent=2))
-        self._terraform("init", "-lockfile=readonly", f"-backend-config=path={self.state}")
+        with _alone(self.environment):
+            self._terraform("init", "-lockfile=readonly", f"-backend-config=path={self.state}")
         self._terraform("apply", "-auto-approve", f"-var-file={self._variables_file}")
         state = json.loads(self.state.read_text())
         return {name: output["value"] for name, output in state["outputs"].items()}

@@ -158,3 +158,99 @@ def test_callback_that_fails_ends_the_program(tmp_path: Path) -> None:
         commands.follow(python(CLEANS_UP), log=tmp_path / "log", env={}, on_line=fail)
 
     assert (tmp_path / "log").read_text().endswith("cleaned up\n")
+
+
+IS_ASKED_TO_END = """
+import signal, sys, time
+def clean_up(number, frame):
+    print("cleaned up", file=sys.stderr)
+    sys.exit(130)
+signal.signal(signal.SIGTERM, clean_up)
+print("verdict", flush=True)
+print("ready", file=sys.stderr)
+time.sleep(60)
+"""
+
+
+def started(tmp_path: Path, code: str, **env: str) -> commands.Background:
+    return commands.start(python(code), output=tmp_path / "out", log=tmp_path / "log", env=env, cwd=tmp_path)
+
+
+def hear(background: commands.Background, words: str) -> list[str]:
+    """Its lines, up to one with the words."""
+    lines: list[str] = []
+    deadline = time.monotonic() + 10
+    while not any(words in line for line in lines) and time.monotonic() < deadline:
+        lines += background.new_lines()
+        time.sleep(0.01)
+    return lines
+
+
+def end_of(background: commands.Background) -> int | None:
+    deadline = time.monotonic() + 10
+    while background.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return background.poll()
+
+
+def test_started_program_has_its_output_and_its_lines_apart(tmp_path: Path) -> None:
+    code = "import os, sys; print(os.environ['X'], os.getcwd()); sys.stderr.write('one\\ntwo'); sys.exit(3)"
+
+    background = started(tmp_path, code, X="out")
+
+    assert end_of(background) == 3
+    assert background.output() == f"out {tmp_path}\n"
+    assert background.new_lines() == ["one", "two"]
+    assert background.new_lines() == []
+
+
+def test_line_is_told_once_it_is_whole(tmp_path: Path) -> None:
+    code = "import sys, time; sys.stderr.write('half'); sys.stderr.flush(); time.sleep(60)"
+    background = started(tmp_path, code)
+    while (tmp_path / "log").read_text() != "half":
+        time.sleep(0.01)
+
+    assert background.new_lines() == []
+    with (tmp_path / "log").open("a") as log:
+        log.write(" and half\nmore")
+    assert background.new_lines() == ["half and half"]
+
+    background.kill()
+    assert background.poll() == -signal.SIGKILL
+    assert background.new_lines() == ["more"]
+
+
+def test_started_program_that_is_asked_to_end_cleans_up(tmp_path: Path) -> None:
+    background = started(tmp_path, IS_ASKED_TO_END)
+    assert hear(background, "ready") == ["ready"]
+    assert background.poll() is None
+
+    background.terminate()
+
+    assert end_of(background) == 130
+    assert background.new_lines() == ["cleaned up"]
+    assert background.output() == "verdict\n"
+
+
+def test_started_program_does_not_hear_the_terminal(tmp_path: Path) -> None:
+    background = started(tmp_path, "import os, sys; print(os.getsid(0) == os.getpid(), file=sys.stderr)")
+
+    assert end_of(background) == 0
+    assert background.new_lines() == ["True"]
+
+
+def test_killed_program_takes_its_children_with_it(tmp_path: Path) -> None:
+    background = started(tmp_path, IGNORES.replace("flush=True", "flush=True, file=sys.stderr"))
+    [line] = hear(background, " ")
+
+    background.kill()
+
+    assert background.poll() == -signal.SIGKILL
+    assert all(ends(int(process_id)) for process_id in line.split())
+
+
+def test_start_says_that_a_tool_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(ToolError, match="is not installed"):
+        commands.start(
+            [str(tmp_path / "nothing")], output=tmp_path / "out", log=tmp_path / "log", env={}, cwd=tmp_path
+        )  # fmt: skip
