@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 ROUTER = "router"
 _BRIDGE = "instances"
+_BRIDGE_MAC = "02:00:00:00:00:01"
 _CLONE_NEWNET = 0x40000000
 _NAMESPACES = Path("/run/netns")
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -44,7 +45,9 @@ def create_router() -> None:
     _batch(
         [
             "link set lo up",
-            f"link add {_BRIDGE} type bridge forward_delay 0 stp_state 0",
+            # An address of its own: else it takes the least of its ports', which changes as instances come and go, and
+            # for seconds the others send what is for the router to nobody.
+            f"link add {_BRIDGE} address {_BRIDGE_MAC} type bridge forward_delay 0 stp_state 0",
             f"address add {ROUTER_ADDRESS}/{_PREFIX_LENGTH} dev {_BRIDGE}",
             f"address add {METADATA_ADDRESS}/32 dev {_BRIDGE}",
             f"link set {_BRIDGE} up",

@@ -34,8 +34,8 @@ class DatapointLook:
         builder_id: which instance baked the image; empty where nobody knows.
         shell: a connection to the instance.
         reader: of the account's datapoints.
-        gpus: that were found.
         gpu_count: that the instance type promises.
+        gpus: that were found.
         running_since: UTC, when its services were seen running.
         series: for the record of the proof, once it was looked.
     """
@@ -44,8 +44,8 @@ class DatapointLook:
     builder_id: str
     shell: Shell
     reader: DatapointReader
-    gpus: Sequence[Gpu]
     gpu_count: int
+    gpus: Sequence[Gpu] = ()
     running_since: datetime = field(default_factory=lambda: datetime.now(UTC))
     series: list[dict[str, Any]] = field(default_factory=list)
     _nvml: NvmlReader | None = None

@@ -14,6 +14,7 @@ from gpunodes.proof.promised_metrics import Promise
 
 _MOST_ROWS = 20  # of what is wrong, in the evidence
 _FEWEST_READINGS = 5  # of NVML in a minute, to be compared with
+_ALL_READINGS = 57  # what a minute has that was read from its beginning
 _WHOLE_SAMPLES = 40  # so many of a minute's sixty, and it counts as seen from end to end
 # Two that look at a noisy value once a second at other moments: three standard deviations of the difference of means
 # of 60 samples, for the noise that has the greatest one, are 0.27 of its range.
@@ -136,9 +137,10 @@ def series_document(
     return rows
 
 
-def _pairs(published: Iterable[Minute], local: Iterable[Minute]) -> Iterator[tuple[Minute, Minute]]:
-    """The minutes that both have."""
-    readings = {minute.minute: minute for minute in local if minute.count >= _FEWEST_READINGS}
+def _pairs(published: Iterable[Minute], local: Sequence[Minute]) -> Iterator[tuple[Minute, Minute]]:
+    """The minutes that both have, less the one in which reading began: what CloudWatch has may be from before that."""
+    known = local if local and local[0].count >= _ALL_READINGS else local[1:]
+    readings = {minute.minute: minute for minute in known if minute.count >= _FEWEST_READINGS}
     for minute in published:
         if minute.minute in readings:
             yield minute, readings[minute.minute]

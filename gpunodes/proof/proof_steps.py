@@ -117,7 +117,15 @@ class ProofSteps:
         self._killed_agent = service_checks.kill(self.instance.remote, AGENT)
 
     def look_at_gpus(self) -> None:
-        """Open a CUDA context on each."""
+        """Read NVML from now on, and open a CUDA context on each."""
+        self._datapoints = DatapointLook(
+            instance_id=self.instance.instance_id,
+            builder_id=self._origin.instance_id,
+            shell=self.instance.remote,
+            reader=self._reader,
+            gpu_count=self._promised.count,
+        )
+        self._datapoints.begin()
         load, error, gpus = GpuLoad(self.instance.remote), "", []
         try:
             gpus = load.start()
@@ -125,15 +133,7 @@ class ProofSteps:
             error = str(failure)
         self.checks.append(gpu_checks.gpus_are_there(gpus, self._promised, error))
         self.checks.append(gpu_checks.gpus_are_the_model(gpus, self._promised))
-        self._datapoints = DatapointLook(
-            instance_id=self.instance.instance_id,
-            builder_id=self._origin.instance_id,
-            shell=self.instance.remote,
-            reader=self._reader,
-            gpus=gpus,
-            gpu_count=self._promised.count,
-        )
-        self._datapoints.begin()
+        self._datapoints.gpus = gpus
         self._staircase = Staircase(
             self.instance.instance_id, self.instance.remote, self._reader, gpus, load, lambda: self._patience(GPUMON)
         )

@@ -275,3 +275,16 @@ def test_evidence_is_json_and_small(published: Published, local: NvmlReadings) -
     assert outcome.evidence["wrong_count"] > 100
     assert len(json.dumps(outcome.evidence)) < 10_000
     assert len(outcome.reason) < 600
+
+
+def test_the_minute_in_which_reading_began_is_not_compared_and_later_ones_are(
+    published: Published, local: NvmlReadings
+) -> None:
+    count = series("ProcessCount", 0)
+    before_reading = {**published, count: [Minute(at(0), 0, 1, 0.66, 3), *published[count][1:]]}
+    late = [replace(minute, count=45) if not number else minute for number, minute in
+        enumerate(local.minutes["GPU-0", "process_count"])]  # fmt: skip
+
+    assert agree(before_reading, with_reading(local, {("GPU-0", "process_count"): late})).passed is True
+    wrong_later = {**published, count: [published[count][0], Minute(at(1), 7, 7, 7, 1)]}
+    assert agree(wrong_later, with_reading(local, {("GPU-0", "process_count"): late})).passed is False
