@@ -18,7 +18,7 @@ from gpunodes.exit_codes import errors_as_exit_codes
         (InterruptedRunError("Stopped."), 130, "Stopped."),
         (KeyboardInterrupt(), 130, "Stopped as asked; run `invoke destroy` if anything was begun."),
         (
-            OSError(errno.ENOSPC, "No space left on device", "/a/file"),
+            OSError(errno.ENOSPC, "No space left on device", "/a"),
             3,
             "/a: No space left on device; mend that.",
         ),
