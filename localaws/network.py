@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 ROUTER = "router"
 _BRIDGE = "instances"
-_BRIDGE_MAC = "02:00:00:00:00:01"
+_BRIDGE_MAC = "02:00:00:00:00:fe"
 _CLONE_NEWNET = 0x40000000
 _NAMESPACES = Path("/run/netns")
 _LIBC = ctypes.CDLL(None, use_errno=True)

@@ -11,6 +11,7 @@ boot_id: another after every boot
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
 import pathlib
@@ -43,7 +44,9 @@ def main() -> None:
 
 
 def boot_seconds() -> float | None:
-    """From systemd's start to the end of boot (org.freedesktop.systemd1.Manager)."""
+    """From systemd's start to the end of boot (org.freedesktop.systemd1.Manager), which is waited for a minute."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        output("systemctl", "is-system-running", "--wait", seconds=60)
     names = ["UserspaceTimestampMonotonic", "FinishTimestampMonotonic"]
     shown = output("systemctl", "show", *[f"--property={name}" for name in names])
     stamps = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
@@ -136,9 +139,9 @@ def processes_by_socket(proc: pathlib.Path) -> dict[str, str]:
     return owners
 
 
-def output(*command: str) -> str:
-    """What a program prints."""
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30).stdout
+def output(*command: str, seconds: float = 30) -> str:
+    """What a program prints, within so many seconds."""
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds).stdout
 
 
 if __name__ == "__main__":
