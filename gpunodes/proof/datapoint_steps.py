@@ -9,6 +9,7 @@ from typing import Any
 
 from gpunodes.errors import ToolError
 from gpunodes.proof import datapoint_checks, nvml_agreement
+from gpunodes.proof.agent_agreement import agent_agrees_with_host
 from gpunodes.proof.check import Check
 from gpunodes.proof.clone import Shell
 from gpunodes.proof.datapoint_checks import Outage
@@ -84,6 +85,7 @@ class DatapointLook:
         read_at = datetime.now(UTC)
         published = self.reader.read_minutes(gpumon | agent)
         self.series = nvml_agreement.series_document(gpumon | agent, published, nvml)
+        of_agent = agent_agrees_with_host(agent, published, nvml)
         agree = nvml_agreement.datapoints_agree_with_nvml(gpumon, published, nvml, read_at=read_at, changes=changes)
         return [
             datapoint_checks.promised_metrics_arrive(gpumon, published, nvml.unsupported, self.gpu_count),
@@ -91,6 +93,7 @@ class DatapointLook:
             datapoint_checks.datapoints_are_plausible(gpumon | agent, published),
             self._fresh(gpumon, agent, published, read_at, agent_outages),
             agree if not self._complaint else _because(agree, self._complaint),
+            of_agent if not self._complaint else _because(of_agent, self._complaint),
             self._own(one_of_each(gpumon | agent)),
         ]
 

@@ -1,4 +1,4 @@
-"""What NVML says on the instance, minute by minute: `on_instance/read_nvml.py`, started and collected over SSH."""
+"""What NVML and the host say on the instance, minute by minute: `on_instance/read_nvml.py`, run over SSH."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class NvmlReadings:
     """What was read on the instance; units are those of the readers' names.
 
     Attributes:
-        minutes: by UUID of a GPU and name of a reader, oldest first, by the instance's clock.
+        minutes: by UUID of a GPU, empty for the host, and name of a reader, oldest first, by the instance's clock.
         unsupported: by UUID: readers for which NVML says that this GPU has no such value.
         indices: by UUID: index of the GPU, in PCI order.
     """

@@ -1,11 +1,12 @@
-"""Reads every GPU through NVML once a second, for what gpumon publishes to be compared with.
+"""Reads every GPU through NVML once a second, for what gpumon publishes to be compared with; the host beside them.
 
 Runs on the instance with any Python 3.9 or newer that has pynvml, gpumon's own for one; shares no code with gpumon, and
 asks plain calls where gpumon asks for batches of fields. Names and units of the values are those of readers in
 `gpumon/metrics.toml`. Appends one JSON document a line to FOLDER/readings:
 
     {"gpus": {UUID: index}, "unsupported": {UUID: [reader, ...]}}   at first: what NVML says that a GPU does not have
-    {"time": Unix time, "values": {UUID: {reader: number}}}         every second; what failed is not in it
+    {"time": Unix time, "values": {UUID: {reader: number}}}         every second; what failed is not in it. Under the
+                                                                    UUID "" what the CloudWatch agent measures
     {"error": text}                                                 NVML cannot be used; that is the end
 
 Arguments: FOLDER SECONDS. It ends by itself after SECONDS, or when FOLDER/stop exists.
@@ -14,6 +15,7 @@ Arguments: FOLDER SECONDS. It ends by itself after SECONDS, or when FOLDER/stop 
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import sys
 import time
@@ -23,6 +25,7 @@ from typing import Any
 import pynvml as nvml
 
 INTERVAL_SECONDS = 1.0
+HOST = ""  # among UUIDs
 _WATTS = 1e-3  # NVML has milliwatts
 _NO_NUMBERS = frozenset({2**32 - 1, 2**64 - 1})  # what drivers say instead of an error
 _NVLINK_ERRORS = (38, 45, 52, 59)  # NVML_FI_DEV_NVLINK_{CRC_FLIT,CRC_DATA,REPLAY,RECOVERY}_ERROR_COUNT_TOTAL
@@ -204,6 +207,19 @@ CALLS: list[tuple[list[str], Callable[[Any], dict[str, float]]]] = [
 ]
 
 
+def host(meminfo: pathlib.Path = pathlib.Path("/proc/meminfo"), root: str = "/") -> dict[str, float]:
+    """Memory, swap and root file system under the CloudWatch agent's names; a host without swap uses 0 % of it."""
+    kibibytes = {line.split(":")[0]: int(line.split()[1]) for line in meminfo.read_text().splitlines()}
+    reclaimable = sum(kibibytes.get(name, 0) for name in ("MemFree", "Buffers", "Cached", "SReclaimable"))
+    swap, disk = kibibytes["SwapTotal"], os.statvfs(root)
+    used_blocks = disk.f_blocks - disk.f_bfree
+    return {
+        "mem_used_percent": 100 * (1 - reclaimable / kibibytes["MemTotal"]),
+        "swap_used_percent": 100 * (1 - kibibytes["SwapFree"] / swap) if swap else 0.0,
+        "disk_used_percent": 100 * used_blocks / (used_blocks + disk.f_bavail),
+    }
+
+
 def read(handle: Any) -> tuple[dict[str, float], list[str]]:
     """What a GPU says of itself, and which values it does not have."""
     values: dict[str, float] = {}
@@ -238,7 +254,7 @@ def main(folder: pathlib.Path, seconds: float) -> None:
         while time.monotonic() < began + seconds and not (folder / "stop").exists():
             now = time.time()
             values = {uuid: read(handle)[0] for uuid, (_, handle) in gpus.items()}
-            readings.write(json.dumps({"time": now, "values": values}) + "\n")
+            readings.write(json.dumps({"time": now, "values": {**values, HOST: host()}}) + "\n")
             # What a stall swallowed is not caught up on.
             slot = max(slot, int((time.monotonic() - began) / INTERVAL_SECONDS)) + 1
             time.sleep(max(0.0, began + slot * INTERVAL_SECONDS - time.monotonic()))

@@ -15,7 +15,7 @@ import pytest
 
 from gpunodes.proof.nvml_readings import summed_up
 from gpunodes.proof.on_instance import read_nvml
-from gpunodes.proof.promised_metrics import promised
+from gpunodes.proof.promised_metrics import promised, promised_by_agent
 from localaws.simgpu import driver
 from localaws.simgpu.gpu_values import NvmlReturn
 from localaws.simgpu.gpus import SimulatedGpus
@@ -177,7 +177,7 @@ def test_lost_gpu_has_no_values_and_the_others_have(machine: Machine) -> None:
     values = machine.documents(seen + 2)[-1]["values"]
 
     lost = next(uuid for uuid, index in head["gpus"].items() if index == 1)
-    assert {uuid: bool(found) for uuid, found in values.items()} == {uuid: uuid != lost for uuid in head["gpus"]}
+    assert {uuid: bool(values[uuid]) for uuid in head["gpus"]} == {uuid: uuid != lost for uuid in head["gpus"]}
 
 
 def test_it_reads_once_a_second_until_it_is_told_to_stop(machine: Machine) -> None:
@@ -205,3 +205,27 @@ def test_driver_that_is_not_loaded_is_an_error(machine: Machine) -> None:
 
     assert machine.end() == (1, "")
     assert list(machine.documents(1)[0]) == ["error"]
+
+
+def test_the_host_is_read_beside_the_gpus(machine: Machine) -> None:
+    machine.start()
+    _, reading = machine.documents(2)
+
+    assert set(reading["values"][read_nvml.HOST]) == {promise.metric for promise in promised_by_agent()}
+    assert all(0 <= value <= 100 for value in reading["values"][read_nvml.HOST].values())
+
+
+@pytest.mark.parametrize(("swap_kib", "swap_percent"), [(2000, 25.0), (0, 0.0)])
+def test_host_values_are_the_agents(tmp_path: Path, *, swap_kib: int, swap_percent: float) -> None:
+    meminfo = tmp_path / "meminfo"
+    lines = {"MemTotal": 8000, "MemFree": 1000, "Buffers": 500, "Cached": 2000, "SReclaimable": 500}
+    lines |= {"SwapTotal": swap_kib, "SwapFree": swap_kib * 3 // 4}
+    meminfo.write_text("".join(f"{name}: {value} kB\n" for name, value in lines.items()))
+
+    values = read_nvml.host(meminfo, str(tmp_path))
+
+    assert (values["mem_used_percent"], values["swap_used_percent"]) == (50.0, swap_percent)
+    disk = os.statvfs(tmp_path)
+    assert values["disk_used_percent"] == pytest.approx(
+        100 * (disk.f_blocks - disk.f_bfree) / (disk.f_blocks - disk.f_bfree + disk.f_bavail), abs=0.5
+    )
