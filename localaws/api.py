@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import queue
 import socket
@@ -14,7 +13,10 @@ from urllib.parse import parse_qs
 
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
+from localaws import instance_connect
+from localaws.instance_connect import Push, PushedKeys
 from localaws.permissions import Denials, refusal
+from localaws.wsgi import Answer, take_body
 
 _LARGEST_EC2_FORM_BYTES = 1_000_000
 # What moto says of an image that was made from an instance; EC2 says ebs, and Packer bakes from nothing else. Both have
@@ -54,7 +56,8 @@ def load_moto(amis_file: Path) -> _WSGIApp:
 class ObservedApi:
     """A WSGI application that passes everything to moto and puts successful EC2 changes on a queue.
 
-    One answer is put right: images made from instances have an EBS root device. What `denials` forbids is refused.
+    One answer is put right: images made from instances have an EBS root device. What `denials` forbids is refused, and
+    `pushed_keys` gets the SSH keys that are pushed to instances.
 
     Args:
         moto: the application that answers.
@@ -65,13 +68,15 @@ class ObservedApi:
         self._moto = moto
         self._launched = launched
         self.denials: Denials | None = None
+        self.pushed_keys: PushedKeys | None = None
         self.calls: queue.SimpleQueue[Ec2Call] = queue.SimpleQueue()
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Serve one request (PEP 3333)."""
         form = _ec2_form(environ)
-        if self.denials and (forbidden := self.denials.forbids(environ)):
-            status, headers, body = refusal(forbidden)
+        push = instance_connect.push_in(environ)
+        if refused := self._refusal(environ, push):
+            status, headers, body = refused
             start_response(status, headers)
             return [body]
         action = form.get("Action", "")
@@ -82,6 +87,8 @@ class ObservedApi:
             return start_response(status, *rest)
 
         response = self._moto(environ, note_status)
+        if push and self.pushed_keys and statuses[-1:] == ["200 OK"]:
+            self.pushed_keys.add(push)
         if action == "DescribeImages":
             return [chunk.replace(_MOTOS_ROOT_DEVICE, _ROOT_DEVICE) for chunk in response]
         if action and not action.startswith("Describe") and statuses[-1:] == ["200 OK"]:
@@ -90,6 +97,11 @@ class ObservedApi:
                 response = list(response)
                 self._launched(b"".join(response))
         return response
+
+    def _refusal(self, environ: dict[str, Any], push: Push | None) -> Answer | None:
+        if self.denials and (forbidden := self.denials.forbids(environ)):
+            return refusal(forbidden)
+        return self.pushed_keys.refusal(push) if push and self.pushed_keys else None
 
 
 def serve(application: ObservedApi, listener: socket.socket) -> BaseWSGIServer:
@@ -111,15 +123,9 @@ class _QuietRequestHandler(WSGIRequestHandler):
 
 def _ec2_form(environ: dict[str, Any]) -> dict[str, str]:
     """The parameters of an EC2 request; empty for every other service. Leaves the body readable for moto."""
-    content_type = environ.get("CONTENT_TYPE", "")
-    stated_length = environ.get("CONTENT_LENGTH") or ""
-    length = int(stated_length) if stated_length.isdecimal() else 0
-    if not content_type.startswith("application/x-www-form-urlencoded"):
-        return {}
-    if not 0 < length <= _LARGEST_EC2_FORM_BYTES:  # a body without a stated length is left to moto
+    if not environ.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded"):
         return {}
     if "/ec2/aws4_request" not in environ.get("HTTP_AUTHORIZATION", ""):
         return {}
-    body = environ["wsgi.input"].read(length)
-    environ["wsgi.input"] = io.BytesIO(body)
+    body = take_body(environ, _LARGEST_EC2_FORM_BYTES) or b""  # one without a stated length is left to moto
     return {name: values[0] for name, values in parse_qs(body.decode(errors="replace")).items()}

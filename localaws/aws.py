@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -71,14 +71,31 @@ class Account:
             if error.response["Error"]["Code"] != "IncorrectInstanceState":
                 raise
 
-    def metadata_of(self, instance: dict[str, Any], now: Callable[[], datetime] | None = None) -> metadata.Tree:
-        """The metadata tree of an instance, with fresh role credentials."""
+    def state_of(self, instance_id: str) -> str | None:
+        """State of an instance (DescribeInstances); None where there is none of this id."""
+        found = self.ec2.describe_instances(Filters=[{"Name": "instance-id", "Values": [instance_id]}])["Reservations"]
+        return str(found[0]["Instances"][0]["State"]["Name"]) if found else None
+
+    def metadata_of(
+        self,
+        instance: dict[str, Any],
+        now: Callable[[], datetime] | None = None,
+        pushed_keys: Mapping[str, str] | None = None,
+    ) -> metadata.Tree:
+        """The metadata tree of an instance, with fresh role credentials.
+
+        Args:
+            instance: as in DescribeInstances.
+            now: UTC.
+            pushed_keys: for each user the SSH keys that were pushed for it.
+        """
         return metadata.tree(
             instance,
             region=REGION,
             public_key=self._public_key(instance.get("KeyName")),
             user_data=self._user_data(instance["InstanceId"]),
             role=self._role(instance.get("IamInstanceProfile"), (now or _utc_now)()),
+            pushed_keys=pushed_keys or {},
         )
 
     def role_of(self, access_key_id: str) -> str | None:

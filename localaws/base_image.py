@@ -97,6 +97,15 @@ After=ec2-firmware.service
 BindReadOnlyPaths={_FIRMWARE}:/sys
 """
 _CLOUD_INIT_UNITS = ("cloud-init-local", "cloud-init", "cloud-config", "cloud-final")
+# What the package ec2-instance-connect does on AWS's own images and on Ubuntu's: sshd asks the metadata service for the
+# keys that were pushed for a user. Debian's archive does not have it; the real one also checks AWS's signature.
+_PUSHED_KEYS = "usr/share/ec2-instance-connect/eic_run_authorized_keys"
+_PUSHED_KEYS_PROGRAM = f"""\
+#!/bin/sh
+metadata=http://{METADATA_ADDRESS}/latest
+token=$(curl -sf -m 5 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 5' "$metadata/api/token") || exit 0
+curl -sf -m 5 -H "X-aws-ec2-metadata-token: $token" "$metadata/meta-data/managed-ssh-keys/active-keys/$1/" || exit 0
+"""
 _FILES = {
     "usr/lib/ec2-firmware/sys/hypervisor/uuid": "ec2e1916-9099-7caf-fd21-012345abcdef\n",
     "usr/lib/systemd/system/ec2-firmware.service": _FIRMWARE_UNIT,
@@ -104,6 +113,9 @@ _FILES = {
     "etc/cloud/cloud.cfg.d/90_ec2.cfg": _CLOUD_CONFIG,
     "etc/systemd/system.conf.d/10-aws-endpoint.conf": f"[Manager]\nDefaultEnvironment={_ENDPOINT}\n",
     "etc/ssh/sshd_config.d/10-aws-endpoint.conf": f"SetEnv {_ENDPOINT}\n",
+    _PUSHED_KEYS: _PUSHED_KEYS_PROGRAM,
+    "etc/ssh/sshd_config.d/60-ec2-instance-connect.conf": f"AuthorizedKeysCommand /{_PUSHED_KEYS} %u\n"
+    "AuthorizedKeysCommandUser nobody\n",
     # With a resolver that nobody answers for, cloud-init and sudo wait half a minute for every name.
     "etc/nsswitch.conf": "passwd: files systemd\ngroup: files systemd\nshadow: files\nhosts: files\n"
     "networks: files\nprotocols: files\nservices: files\nethers: files\nrpc: files\n",
@@ -199,5 +211,6 @@ def _build_system(destination: Path) -> None:
         path = destination / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
+        path.chmod(0o755 if content.startswith("#!") else 0o644)
     for unit in _MASKED:
         (destination / "etc/systemd/system" / unit).symlink_to("/dev/null")

@@ -22,6 +22,7 @@ from localaws.cgroups import ControlGroups
 from localaws.commands import run
 from localaws.downloads import server as downloads
 from localaws.images import Image, ImageStore
+from localaws.instance_connect import PushedKeys
 from localaws.instance_sync import InstanceSync
 from localaws.layout import (
     DEFAULT_PORT,
@@ -76,6 +77,7 @@ def _serve(layout: Layout, stop: threading.Event, process_id: int) -> None:
     endpoint = f"http://127.0.0.1:{port_from_environment()}"
     account = Account(endpoint)
     observed.denials = Denials(account)
+    observed.pushed_keys = pushed_keys = PushedKeys(account)
     subnet_id = account.create_network(SUBNET_CIDR)
     groups = ControlGroups(layout.control_group)
     sync = InstanceSync(
@@ -83,7 +85,7 @@ def _serve(layout: Layout, stop: threading.Event, process_id: int) -> None:
         ImageStore(layout.images, base),
         lambda spec, image: Machine(spec, image, layout.machines / spec.instance_id, groups),
     )
-    _start_metadata(account, sync)
+    _start_metadata(account, sync, pushed_keys)
     fingerprint = downloads.build_tree(layout.cache / "downloads")
     _run_server(downloads.serve(layout.cache / "downloads", network.listen_in_router(ROUTER_ADDRESS, DOWNLOADS_PORT)))
     facts = cloud.Facts(
@@ -136,10 +138,12 @@ def _start_api(layout: Layout, base: Image) -> api.ObservedApi:
     return observed
 
 
-def _start_metadata(account: Account, sync: InstanceSync) -> None:
+def _start_metadata(account: Account, sync: InstanceSync, pushed_keys: PushedKeys) -> None:
     def tree_of(address: str) -> metadata.Tree | None:
         instance = sync.instance_at(address)
-        return account.metadata_of(instance) if instance else None
+        if instance is None:
+            return None
+        return account.metadata_of(instance, pushed_keys=pushed_keys.of(instance["InstanceId"]))
 
     def requires_token(address: str) -> bool:
         instance = sync.instance_at(address) or {}

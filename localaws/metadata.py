@@ -11,7 +11,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
@@ -146,7 +146,15 @@ class _MetadataHandler(BaseHTTPRequestHandler):
         """Say nothing: SDKs ask every few minutes."""
 
 
-def tree(instance: dict[str, Any], *, region: str, public_key: str | None, user_data: str, role: Tree) -> Tree:
+def tree(
+    instance: dict[str, Any],
+    *,
+    region: str,
+    public_key: str | None,
+    user_data: str,
+    role: Tree,
+    pushed_keys: Mapping[str, str],
+) -> Tree:
     """What an instance's metadata service tells.
 
     Args:
@@ -155,6 +163,7 @@ def tree(instance: dict[str, Any], *, region: str, public_key: str | None, user_
         public_key: OpenSSH format, of the instance's key pair; None without one.
         user_data: the decoded text; empty without any.
         role: the `iam` folder; empty for an instance without profile.
+        pushed_keys: for each user the SSH keys that EC2 Instance Connect pushed for it, one a line.
     """
     zone = instance["Placement"]["AvailabilityZone"]
     address = instance["PrivateIpAddress"]
@@ -178,6 +187,7 @@ def tree(instance: dict[str, Any], *, region: str, public_key: str | None, user_
             "security-groups": "\n".join(group["GroupName"] for group in instance.get("SecurityGroups", [])),
             "services": {"domain": "amazonaws.com", "partition": "aws"},
             **keys,
+            **({"managed-ssh-keys": {"active-keys": dict(pushed_keys)}} if pushed_keys else {}),
             **({"iam": role} if role else {}),
         },
         "dynamic": {"instance-identity": {"document": _identity_document(instance, region, zone)}},

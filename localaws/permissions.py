@@ -7,11 +7,12 @@ Only an explicit Deny without conditions counts, and only for the calls in `ENFO
 from __future__ import annotations
 
 import fnmatch
-import json
 import re
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
+
+from localaws.wsgi import Answer, json_error
 
 ENFORCED = frozenset({"cloudwatch:PutMetricData"})
 _SERVICE_PREFIX = {"monitoring": "cloudwatch"}  # the name in a signature, and the one in a policy
@@ -66,11 +67,10 @@ class Denials:
         return documents
 
 
-def refusal(action: str) -> tuple[str, list[tuple[str, str]], bytes]:
-    """Status, headers and body with which AWS refuses a call of its JSON protocol."""
+def refusal(action: str) -> Answer:
+    """How AWS refuses a call of its JSON protocol."""
     message = f"User is not authorized to perform: {action} with an explicit deny in an identity-based policy"
-    body = json.dumps({"__type": "com.amazonaws.cloudwatch#AccessDenied", "message": message}).encode()
-    return "403 Forbidden", [("Content-Type", "application/x-amz-json-1.0"), ("Content-Length", str(len(body)))], body
+    return json_error("403 Forbidden", "com.amazonaws.cloudwatch#AccessDenied", message)
 
 
 def _denies(document: dict[str, Any], action: str) -> bool:

@@ -94,6 +94,15 @@ def test_halt_is_reported(account: Account) -> None:
     assert states[instance_id] == "stopped"
 
 
+def test_the_state_of_an_instance_is_told_and_that_there_is_none(account: Account) -> None:
+    instance_id = launch(account)["InstanceId"]
+
+    assert account.state_of(instance_id) == "running"
+    account.ec2.stop_instances(InstanceIds=[instance_id])
+    assert account.state_of(instance_id) == "stopped"
+    assert account.state_of("i-00000000000000000") is None
+
+
 def test_bare_instance_has_an_identity_and_nothing_else(account: Account) -> None:
     instance = launch(account)
 

@@ -30,7 +30,14 @@ INSTANCE: dict[str, Any] = {
     "SecurityGroups": [{"GroupName": "one", "GroupId": "sg-1"}, {"GroupName": "two", "GroupId": "sg-2"}],
 }
 ROLE: Tree = {"info": "{}", "security-credentials": {"reader": '{"Code": "Success"}'}}
-FULL = metadata.tree(INSTANCE, region="us-east-1", public_key="ssh-ed25519 AAAA", user_data="#!/bin/sh", role=ROLE)
+FULL = metadata.tree(
+    INSTANCE,
+    region="us-east-1",
+    public_key="ssh-ed25519 AAAA",
+    user_data="#!/bin/sh",
+    role=ROLE,
+    pushed_keys={"debian": "ssh-ed25519 BBBB\n"},
+)
 
 
 class Clock:
@@ -276,9 +283,9 @@ def test_identity_document_is_what_the_api_says() -> None:
 
 def test_bare_instance_has_no_keys_role_or_user_data() -> None:
     bare = {name: value for name, value in INSTANCE.items() if name not in {"KeyName", "SecurityGroups", "OwnerId"}}
-    tree = metadata.tree(bare, region="us-east-1", public_key=None, user_data="", role={})
+    tree = metadata.tree(bare, region="us-east-1", public_key=None, user_data="", role={}, pushed_keys={})
 
-    for path in ("meta-data/public-keys/", "meta-data/iam/", "user-data"):
+    for path in ("meta-data/public-keys/", "meta-data/managed-ssh-keys/", "meta-data/iam/", "user-data"):
         assert metadata.find(tree, path) is None
     assert metadata.find(tree, "meta-data/security-groups") == ""
     assert metadata.find(tree, "meta-data/instance-id") == "i-0123"
