@@ -12,6 +12,7 @@ import tomllib
 from gpunodes.errors import UsageError
 
 REPOSITORY = Path(__file__).parents[1]
+SSH_KEYS = INSTANCE_CONNECT, KEY_PAIR = ("instance_connect", "key_pair")
 SSH_INTERFACES = ("session_manager", "public_ip", "private_ip")
 _CHANNEL = re.compile(r"[A-Za-z0-9-]{1,64}")
 
@@ -30,6 +31,8 @@ class Settings:
             offline.
         ssh_source_cidr: network that may reach SSH on it, such as your address with /32; not for session_manager.
         instance_profile: lets the instance that bakes speak to Session Manager; empty for one of the bake's own.
+        ssh_key: how a test instance gets to know the run's key: `instance_connect` pushes it whenever it connects;
+            `key_pair` imports it into EC2, for images without the package ec2-instance-connect.
         spot: bake on a spot instance.
         build_instance_type: bakes.
         test_instance_type: proves; its GPUs are what the image is tested with.
@@ -46,6 +49,7 @@ class Settings:
     ssh_interface: str = "session_manager"
     ssh_source_cidr: str = ""
     instance_profile: str = ""
+    ssh_key: str = INSTANCE_CONNECT
     spot: bool = False
     build_instance_type: str = "g4dn.xlarge"
     test_instance_type: str = "g4dn.xlarge"
@@ -87,6 +91,8 @@ def load(path: Path = REPOSITORY / "gpunodes.toml") -> Settings:
             raise UsageError(f"{path.name}: `{key}` must be {_NAMES[expected]}, not {value!r}.")
     if document.get("ssh_interface", "public_ip") not in SSH_INTERFACES:
         raise UsageError(f"{path.name}: `ssh_interface` must be one of {', '.join(SSH_INTERFACES)}.")
+    if document.get("ssh_key", INSTANCE_CONNECT) not in SSH_KEYS:
+        raise UsageError(f"{path.name}: `ssh_key` must be one of {', '.join(SSH_KEYS)}.")
     if not _CHANNEL.fullmatch(document.get("channel", "stable")):
         raise UsageError(f"{path.name}: `channel` must have letters, digits and hyphens only, such as stable.")
     if "work_folder" in document:

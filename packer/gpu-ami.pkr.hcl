@@ -105,6 +105,7 @@ build {
       "bash ${local.bake_dir}/provision/hold-packages.sh",
       "bash ${local.bake_dir}/provision/settle-dlami.sh",
       "bash ${local.bake_dir}/provision/install-rootfs.sh",
+      "bash ${local.bake_dir}/provision/install-instance-connect.sh",
       "bash ${local.bake_dir}/provision/install-gpumon.sh",
       "bash ${local.bake_dir}/provision/install-cloudwatch-agent.sh",
       "bash ${local.bake_dir}/provision/collect-facts.sh",

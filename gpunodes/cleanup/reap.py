@@ -204,7 +204,7 @@ def reap_region(
 def _remove_private_key(settings: Settings, run_id: str) -> None:
     """The half of a run's key that lies in this checkout; it opens nothing any more."""
     if runs.is_over(settings, run_id):
-        KeyPair.of(Run(run_id, settings.runs_folder / run_id)).private_key.unlink(missing_ok=True)
+        KeyPair.of(Run(run_id, settings.runs_folder / run_id)).forget()
 
 
 def _tell_journal(settings: Settings, leftover: Leftover, failure: str) -> None:

@@ -1,4 +1,4 @@
-"""An ed25519 key pair that lives as long as a run (ImportKeyPair, DeleteKeyPair).
+"""An ed25519 key pair that lives as long as a run; for a bake EC2 knows it, too (ImportKeyPair, DeleteKeyPair).
 
 Packer 1.6.6 can make RSA keys only, which current OpenSSH refuses; so every run brings its own.
 """
@@ -32,12 +32,8 @@ class KeyPair:
         """The key pair that a run has, imported or not."""
         return cls(f"gpunodes-{run.run_id}", run.folder / "ssh_key")
 
-    def import_into(self, clients: Clients, run: Run) -> None:
-        """Make the key and give EC2 its public half.
-
-        Raises:
-            AwsError: EC2 refused it.
-        """
+    def make(self) -> str:
+        """Make the key in the run's folder; return its public half, in OpenSSH's format."""
         key = Ed25519PrivateKey.generate()
         private = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
@@ -45,15 +41,31 @@ class KeyPair:
         self.private_key.touch(mode=0o600)
         self.private_key.write_bytes(private)
         public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+        return public.decode()
+
+    def import_into(self, clients: Clients, run: Run) -> str:
+        """Make the key and give EC2 its public half, which is returned.
+
+        Raises:
+            AwsError: EC2 refused it.
+        """
+        public = self.make()
         specification = {
             "ResourceType": "key-pair",
             "Tags": [{"Key": name, "Value": value} for name, value in temporary_tags(run).items()],
         }
         with aws_errors("importing the SSH key"):
-            clients.ec2.import_key_pair(KeyName=self.name, PublicKeyMaterial=public, TagSpecifications=[specification])
+            clients.ec2.import_key_pair(
+                KeyName=self.name, PublicKeyMaterial=public.encode(), TagSpecifications=[specification]
+            )
+        return public
 
     def delete_from(self, clients: Clients) -> None:
         """Delete both halves; a key pair that is gone already is no error (EC2 says so, too)."""
-        self.private_key.unlink(missing_ok=True)
+        self.forget()
         with aws_errors("deleting the SSH key"):
             clients.ec2.delete_key_pair(KeyName=self.name)
+
+    def forget(self) -> None:
+        """Delete the private half."""
+        self.private_key.unlink(missing_ok=True)

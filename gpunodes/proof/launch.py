@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import time
 from contextlib import suppress
@@ -12,6 +13,7 @@ from typing import Any
 from gpunodes.aws import Clients
 from gpunodes.cleanup import leftovers, resources
 from gpunodes.cleanup.resource_kinds import KINDS
+from gpunodes.connection.instance_connect import InstanceConnect
 from gpunodes.connection.key_pair import KeyPair
 from gpunodes.errors import AwsError, PreflightError, ToolError
 from gpunodes.operation import runs
@@ -19,7 +21,7 @@ from gpunodes.operation.runs import Run
 from gpunodes.operation.steps import Progress
 from gpunodes.proof import terraform
 from gpunodes.proof.remote import Remote
-from gpunodes.settings import REPOSITORY, Settings
+from gpunodes.settings import KEY_PAIR, REPOSITORY, Settings
 from gpunodes.target import Target
 
 STACK_FOLDER = REPOSITORY / "terraform" / "stacks" / "test-instance"
@@ -72,6 +74,7 @@ class TestInstance:
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     outputs: dict[str, Any] = field(default_factory=dict)
     destroyed: dict[str, Any] = field(default_factory=dict)
+    _public_key: str = ""
     _remote: Remote | None = None
 
     @property
@@ -94,13 +97,30 @@ class TestInstance:
     def _key_pair(self) -> KeyPair:
         return KeyPair.of(self.run)
 
-    def import_key(self) -> None:
-        """Import the run's key pair."""
-        self._key_pair.import_into(self.clients, self.run)
+    @property
+    def _is_imported(self) -> bool:
+        return self.settings.ssh_key == KEY_PAIR
+
+    def make_key(self) -> None:
+        """Make the run's SSH key; import it into EC2 where no other way leads to the instance."""
+        pair = self._key_pair
+        self._public_key = pair.import_into(self.clients, self.run) if self._is_imported else pair.make()
 
     def delete_key(self) -> None:
         """Delete it."""
-        self._key_pair.delete_from(self.clients)
+        if self._is_imported:
+            self._key_pair.delete_from(self.clients)
+        else:
+            self._key_pair.forget()
+
+    def leave_key(self) -> None:
+        """Let the run's key in for good: for a person who logs in to an instance that is kept.
+
+        Raises:
+            ToolError: the connection broke.
+        """
+        key, file = shlex.quote(self._public_key), "~/.ssh/authorized_keys"
+        self.remote.run(f"umask 077; mkdir -p ~/.ssh; grep -qsF {key} {file} || echo {key} >>{file}")
 
     def launch(self, ami_id: str, instance_type: str, wish: Wish) -> None:
         """Apply the stack.
@@ -121,7 +141,7 @@ class TestInstance:
                 "run_id": self.run.run_id,
                 "ami_id": ami_id,
                 "instance_type": instance_type,
-                "key_name": self._key_pair.name,
+                "key_name": self._key_pair.name if self._is_imported else None,
                 "subnet_id": self.target.subnet_id or None,
                 "availability_zone": None if self.target.subnet_id else wish.zone or None,
                 "spot": wish.spot,
@@ -148,12 +168,22 @@ class TestInstance:
 
         Raises:
             ToolError: it does not within three minutes.
+            AwsError: the run's key may not be pushed to it.
         """
-        proxy_command = self.target.ssh_proxy_command.format(instance_id=self.instance_id, region=self.target.region)
-        self._remote = Remote(self.outputs["private_ip"], self.ssh_username, self._key_pair.private_key, proxy_command)
+        self._remote = Remote(
+            self.outputs["private_ip"],
+            self.ssh_username,
+            self._key_pair.private_key,
+            self._proxy_command,
+            None if self._is_imported else self._instance_connect().admit,
+        )
         self._remote.connect(_SSH_SECONDS)
         self.progress.detail("waiting for cloud-init")
         self._remote.run("cloud-init status --wait >/dev/null || true")
+
+    def _instance_connect(self) -> InstanceConnect:
+        api = self.clients.client("ec2-instance-connect")
+        return InstanceConnect(api, self.instance_id, self.ssh_username, self._public_key)
 
     def beside(self, outputs: dict[str, Any]) -> TestInstance:
         """Another instance of the same run, not connected yet."""
@@ -188,9 +218,12 @@ class TestInstance:
     @property
     def ssh_command(self) -> str:
         """What a person types to log in."""
-        proxy_command = self.target.ssh_proxy_command.format(instance_id=self.instance_id, region=self.target.region)
-        proxy = f'-o ProxyCommand="{proxy_command}" ' if proxy_command else ""
+        proxy = f'-o ProxyCommand="{self._proxy_command}" ' if self._proxy_command else ""
         return f"ssh {proxy}-i {self._key_pair.private_key} {self.ssh_username}@{self.outputs['private_ip']}"
+
+    @property
+    def _proxy_command(self) -> str:
+        return self.target.ssh_proxy_command.format(instance_id=self.instance_id, region=self.target.region)
 
     def disconnect(self) -> None:
         """Close the connection."""
@@ -226,4 +259,4 @@ def destroy_run(target: Target, settings: Settings, clients: Clients, run: Run, 
     leftovers.remove_instances(clients, run.run_id)
     leftovers.remove_roles(clients, run.run_id)
     leftovers.remove_key_pairs(clients, run.run_id)
-    KeyPair.of(run).private_key.unlink(missing_ok=True)
+    KeyPair.of(run).forget()

@@ -103,7 +103,7 @@ def _steps(work: ProofSteps) -> list[Step]:
     instance = work.instance
     return [
         Step("check tools, account and image", work.preflight),
-        Step("import an SSH key", instance.import_key, instance.delete_key),
+        Step("make an SSH key", instance.make_key, instance.delete_key),
         Step("launch with Terraform", work.launch, instance.destroy),
         Step("connect by SSH", instance.connect, instance.disconnect),
         Step("look at the boot", work.look_at_the_boot),
@@ -117,6 +117,8 @@ def _steps(work: ProofSteps) -> list[Step]:
         Step("see the memory fall", work.see_memory_fall),
         Step("hold every datapoint against NVML", work.look_at_datapoints),
         Step("reboot and look again", work.reboot),
+        # No check may find this key on the instance.
+        *([Step("leave the key there", instance.leave_key)] if work.wish.keep else []),
     ]
 
 

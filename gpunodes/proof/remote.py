@@ -27,7 +27,14 @@ logging.getLogger("paramiko").addHandler(logging.NullHandler())
 class Remote:
     """One instance, with the key of the run and nothing of the operator's own SSH configuration."""
 
-    def __init__(self, host: str, user: str, private_key: Path, proxy_command: str = "") -> None:
+    def __init__(
+        self,
+        host: str,
+        user: str,
+        private_key: Path,
+        proxy_command: str = "",
+        admit: Callable[[], Exception | None] | None = None,
+    ) -> None:
         """Make a connection, closed as yet.
 
         Args:
@@ -35,8 +42,11 @@ class Remote:
             user: to log in as.
             private_key: file of the run's key.
             proxy_command: program whose input and output are the connection; empty for plain TCP.
+            admit: called before every attempt to connect, so that the instance knows the key, and tells what is in
+                the way for now; None where it knows the key for good.
         """
         self.host = host
+        self._admit = admit
         configuration = fabric.Config(overrides={"load_ssh_configs": False}, ssh_config=paramiko.SSHConfig())
         self._connection = fabric.Connection(
             host,
@@ -57,13 +67,14 @@ class Remote:
 
         Raises:
             ToolError: it does not within `patience_seconds`.
+            AwsError: nobody will ever let its key in.
         """
         deadline = clock() + patience_seconds
         while (failure := self._try_to_open()) is not None:
             if clock() > deadline:
                 raise ToolError(
                     f"The instance at {self.host} did not let us in by SSH within {patience_seconds:.0f} s ({failure});"
-                    " look at its console output."
+                    f" {self._advice(failure)}."
                 ) from failure
             wait(_POLL_SECONDS)
 
@@ -85,6 +96,7 @@ class Remote:
 
     def write(self, path: str, content: str) -> None:
         """Write a file; whole or not at all."""
+        self._open_again()
         try:
             self._connection.put(io.StringIO(content), f"{path}.unfinished")
         except _BROKEN as error:
@@ -96,6 +108,9 @@ class Remote:
         self._connection.close()
 
     def _try_to_open(self) -> Exception | None:
+        refusal = self._admit() if self._admit else None
+        if refusal is not None:
+            return refusal
         try:
             self._connection.open()
         except _BROKEN as error:
@@ -103,7 +118,20 @@ class Remote:
             return error
         return None
 
+    def _open_again(self) -> None:
+        """Fabric would, too, but would not ask to be let in."""
+        if self._connection.is_connected:
+            return
+        if (failure := self._try_to_open()) is not None:
+            raise ToolError(f"The connection to the instance at {self.host} broke ({failure}); try again.") from failure
+
+    def _advice(self, failure: Exception) -> str:
+        if self._admit and isinstance(failure, paramiko.AuthenticationException):
+            return "its image needs the package ec2-instance-connect, or set ssh_key in gpunodes.toml to key_pair"
+        return "look at its console output"
+
     def _run(self, command: str) -> Any:
+        self._open_again()
         try:
             return self._connection.run(command, hide=True, warn=True, in_stream=False, timeout=_COMMAND_SECONDS)
         except (*_BROKEN, invoke.exceptions.CommandTimedOut, invoke.exceptions.ThreadException) as error:

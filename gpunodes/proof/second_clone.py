@@ -16,7 +16,7 @@ _TYPES = {"x86_64": "t3.small", "arm64": "t4g.small"}
 
 
 def launch(instance: TestInstance, image: Mapping[str, Any]) -> TestInstance:
-    """Launch one more instance beside a test instance: same subnet, group, role and key (RunInstances).
+    """Launch one more instance beside a test instance: same subnet, group, role and key pair, if any (RunInstances).
 
     It carries the run's id, so whatever removes the test instance removes it, too.
 
@@ -39,7 +39,7 @@ def launch(instance: TestInstance, image: Mapping[str, Any]) -> TestInstance:
             SubnetId=first["SubnetId"],
             SecurityGroupIds=[group["GroupId"] for group in first["SecurityGroups"]],
             IamInstanceProfile={"Arn": first["IamInstanceProfile"]["Arn"]},
-            KeyName=first["KeyName"],
+            **({"KeyName": first["KeyName"]} if first.get("KeyName") else {}),
             MetadataOptions={"HttpTokens": "required", "HttpPutResponseHopLimit": 1},
             TagSpecifications=[
                 {"ResourceType": kind, "Tags": [{"Key": key, "Value": value} for key, value in tags.items()]}

@@ -55,6 +55,7 @@ def test_work_folder_may_be_absolute_or_in_the_home_folder(tmp_path: Path, monke
         ("work_folder = 1", r"`work_folder` must be a text in quotes, not 1\."),
         ("spot = 1", r"`spot` must be true or false, not 1\."),
         ('ssh_interface = "public"', r"`ssh_interface` must be one of session_manager, public_ip, private_ip\."),
+        ('ssh_key = "mine"', r"`ssh_key` must be one of instance_connect, key_pair\."),
         ('channel = "a/b"', r"`channel` must have letters, digits and hyphens only"),
         ("region = \n", r"gpunodes\.toml is not valid TOML \(.*line 1.*\); correct that line\."),
     ],

@@ -83,14 +83,13 @@ class Bench:
         work = ProofSteps(self.target, instance, image_id, instance_type, Wish())
         work.preflight()
         work.checks.clear()
-        instance.import_key()
+        instance.make_key()
         launched = self.cloud.ec2.run_instances(
             ImageId=image_id,
             InstanceType=instance_type,
             MinCount=1,
             MaxCount=1,
             SubnetId=self.cloud.facts.subnet_id,
-            KeyName=f"gpunodes-{run.run_id}",
             IamInstanceProfile={"Name": self.profile},
             MetadataOptions={"HttpTokens": tokens},
         )["Instances"][0]

@@ -43,6 +43,22 @@ def test_public_half_is_known_to_ec2_with_the_runs_tags(clients: Clients, tmp_pa
     }
 
 
+def test_a_key_that_is_made_only_is_unknown_to_ec2_and_can_be_forgotten(clients: Clients, tmp_path: Path) -> None:
+    pair = KeyPair.of(fakes.run(tmp_path))
+
+    public = pair.make()
+
+    key = serialization.load_ssh_private_key(pair.private_key.read_bytes(), password=None)
+    assert public.encode() == key.public_key().public_bytes(
+        serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+    )
+    assert stat.S_IMODE(pair.private_key.stat().st_mode) == 0o600
+    assert clients.ec2.describe_key_pairs()["KeyPairs"] == []
+    pair.forget()
+    pair.forget()
+    assert not pair.private_key.exists()
+
+
 def test_importing_a_second_time_is_refused_in_one_sentence(clients: Clients, tmp_path: Path) -> None:
     imported(clients, tmp_path)
 

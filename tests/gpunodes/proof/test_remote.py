@@ -8,10 +8,13 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import paramiko
 import pytest
 
-from gpunodes.errors import ToolError
+from gpunodes.connection.key_pair import KeyPair
+from gpunodes.errors import AwsError, ToolError
 from gpunodes.proof.remote import Remote
+from tests.gpunodes import fakes
 from tests.gpunodes.fakes import FakeClock
 
 
@@ -106,8 +109,86 @@ def test_command_without_a_connection_is_a_tool_error(key: Path) -> None:
 def test_file_cannot_be_written_without_a_connection(key: Path) -> None:
     remote = Remote(f"127.0.0.1:{closed_port()}", "nobody", key)
 
-    with pytest.raises(ToolError, match="Writing /tmp/x on the instance failed"):
+    with pytest.raises(ToolError, match=r"The connection to the instance at .* broke"):
         remote.write("/tmp/x", "content")
+
+
+class Doorkeeper:
+    """Lets nobody in until it was asked often enough, then says no more."""
+
+    def __init__(self, refusals: int) -> None:
+        self.refusals = refusals
+        self.asked = 0
+
+    def __call__(self) -> Exception | None:
+        self.asked += 1
+        return AwsError("Too many requests.") if self.asked <= self.refusals else None
+
+
+def test_every_attempt_to_connect_asks_to_be_let_in(key: Path) -> None:
+    clock, doorkeeper = FakeClock(), Doorkeeper(0)
+    remote = Remote(f"127.0.0.1:{closed_port()}", "nobody", key, admit=doorkeeper)
+
+    with pytest.raises(ToolError, match="within 1 s"):
+        remote.connect(1, clock, clock.wait)
+    attempts = len(clock.waits) + 1
+    assert doorkeeper.asked == attempts
+
+    with pytest.raises(ToolError, match="broke"):
+        remote.run("true")
+    with pytest.raises(ToolError, match="broke"):
+        remote.write("/tmp/x", "content")
+    assert doorkeeper.asked == attempts + 2
+
+
+def test_being_refused_for_now_is_tried_again_and_told_when_the_patience_ends(key: Path, silent_port: int) -> None:
+    clock, doorkeeper = FakeClock(), Doorkeeper(1000)
+    remote = Remote(f"127.0.0.1:{silent_port}", "nobody", key, admit=doorkeeper)
+
+    with pytest.raises(ToolError, match=r"within 1 s \(Too many requests\.\); look at its console output\."):
+        remote.connect(1, clock, clock.wait)
+    assert doorkeeper.asked > 1
+
+
+class Stranger(paramiko.ServerInterface):  # type: ignore[misc]  # paramiko has no types
+    """An SSH server that knows nobody's key."""
+
+    def get_allowed_auths(self, _username: str) -> str:
+        return "publickey"
+
+
+class Strange(socketserver.BaseRequestHandler):
+    """Serves it."""
+
+    def handle(self) -> None:
+        with paramiko.Transport(self.request) as transport:
+            transport.add_server_key(HOST_KEY)
+            transport.start_server(server=Stranger())
+            transport.join(20)
+
+
+HOST_KEY = paramiko.ECDSAKey.generate()
+
+
+@pytest.mark.parametrize(
+    ("admit", "advice"),
+    [
+        (Doorkeeper(0), "its image needs the package ec2-instance-connect, or set ssh_key in .* to key_pair"),
+        (None, "look at its console output"),
+    ],
+)
+def test_a_key_that_is_unknown_there_is_told_apart(tmp_path: Path, admit: Doorkeeper | None, advice: str) -> None:
+    pair = KeyPair.of(fakes.run(tmp_path))
+    pair.make()
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Strange) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        ticks = iter([0.0, 10.0])
+        remote = Remote(f"127.0.0.1:{server.server_address[1]}", "nobody", pair.private_key, admit=admit)
+        with pytest.raises(ToolError, match=rf"within 5 s \(Authentication failed\.\); {advice}\.$"):
+            remote.connect(5, lambda: next(ticks))
+        server.shutdown()
+        thread.join()
 
 
 def test_closing_what_was_never_open_is_fine(key: Path) -> None:
