@@ -8,6 +8,7 @@ from typing import Any
 
 from gpunodes.aws import Clients, aws_errors
 from gpunodes.cleanup import leftovers
+from gpunodes.connection.key_pair import KeyPair
 from gpunodes.errors import GpunodesError, InterruptedRunError, UsageError
 from gpunodes.operation import runs
 from gpunodes.operation.runs import TAG_RUN_ID, Run
@@ -52,7 +53,7 @@ def destroy(target: Target, settings: Settings, progress: Progress, run_id: str 
     # A run's state says nothing of another target: "destroying" it there would only forget what still exists.
     own = {name for name in runs_here if runs.target_of(settings, name) == target.destination}
     if run_id is None:
-        left = sorted(name for name in own if name in tagged or not _stack_is_empty(target, settings, progress, name))
+        left = sorted(name for name in own if name in tagged or _is_here(target, settings, progress, name))
         going_on = [name for name in left if runs.is_going_on(settings, name)]
         left = [name for name in left if name not in going_on]
     elif run_id in runs_here - own:
@@ -90,8 +91,10 @@ def _destroy_each(
     return timings
 
 
-def _stack_is_empty(target: Target, settings: Settings, progress: Progress, run_id: str) -> bool:
-    return launch.stack_of(target, settings, Run(run_id, settings.runs_folder / run_id), progress).is_empty
+def _is_here(target: Target, settings: Settings, progress: Progress, run_id: str) -> bool:
+    """Whether something of a run lies on this machine: its key, or the state of its stack."""
+    run = Run(run_id, settings.runs_folder / run_id)
+    return KeyPair.of(run).private_key.exists() or not launch.stack_of(target, settings, run, progress).is_empty
 
 
 def _tagged(clients: Clients) -> set[str]:

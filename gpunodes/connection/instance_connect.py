@@ -18,6 +18,7 @@ PERMISSION = "ec2-instance-connect:SendSSHPublicKey"
 _LIFE_SECONDS = 60.0
 # What is left of the minute is for the tunnel and for SSH's own handshake.
 _PUSH_AGAIN_SECONDS = _LIFE_SECONDS - 20.0
+_ASK_AGAIN_SECONDS = 2.0  # whoever connects tries more often than AWS wants to be asked
 _FORBIDDEN_CODES = frozenset({"AccessDenied", "AccessDeniedException", "AuthException"})
 # The instance still starts, EC2 Instance Connect has not heard of it, or it has too much to do.
 _LATER_CODES = frozenset({"EC2InstanceNotFoundException", "EC2InstanceStateInvalidException",
@@ -54,7 +55,8 @@ class InstanceConnect:
         self._api = api
         self._instance_id, self._user, self._public_key = instance_id, user, public_key
         self._clock = clock
-        self._pushed_at: float | None = None
+        self._next_push = float("-inf")
+        self._refusal: AwsError | None = None
 
     def admit(self) -> AwsError | None:
         """Push the key where the last push is too old to log in with; return what AWS has against it for now.
@@ -64,8 +66,12 @@ class InstanceConnect:
             AwsError: AWS will not take it, however often it is asked.
         """
         now = self._clock()
-        if self._pushed_at is not None and now - self._pushed_at < _PUSH_AGAIN_SECONDS:
-            return None
+        if now >= self._next_push:
+            self._refusal = self._push()
+            self._next_push = now + (_PUSH_AGAIN_SECONDS if self._refusal is None else _ASK_AGAIN_SECONDS)
+        return self._refusal
+
+    def _push(self) -> AwsError | None:
         try:
             with aws_errors(f"pushing the SSH key to {self._instance_id}"):
                 self._api.send_ssh_public_key(
@@ -81,7 +87,6 @@ class InstanceConnect:
                     f"have {PERMISSION} allowed for it, or set ssh_key in gpunodes.toml to key_pair."
                 ) from error
             raise
-        self._pushed_at = now
         return None
 
 

@@ -95,6 +95,7 @@ class Cloud:
     ec2: Any = None
     iam: Any = None
     cloudwatch: Any = None
+    instance_connect: Any = None
     _remotes: list[Remote] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -108,6 +109,7 @@ class Cloud:
             )
 
         self.ec2, self.iam, self.cloudwatch = client("ec2"), client("iam"), client("cloudwatch")
+        self.instance_connect = client("ec2-instance-connect")
         public = subprocess.run(
             ["ssh-keygen", "-y", "-f", str(self.key)], check=True, capture_output=True, text=True
         ).stdout

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gpunodes.connection.key_pair import KeyPair
 from gpunodes.errors import ToolError
+from gpunodes.proof.remote import Remote
 from localaws.cloud import machines
+from tests.gpunodes import fakes
 from tests.offline.conftest import Cloud, wait_until
 
 TOKEN = "$(curl -sf -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' http://169.254.169.254/latest/api/token)"
@@ -51,6 +55,27 @@ def test_key_host_name_user_data_and_identity_come_from_the_metadata_service(clo
     document = json.loads(remote.run(metadata("dynamic/instance-identity/document")))
     assert (document["instanceType"], document["region"]) == ("g4dn.xlarge", "us-east-1")
     assert "DataSourceEc2" in remote.run("sudo cat /run/cloud-init/status.json")
+
+
+def test_a_key_that_is_pushed_lets_its_user_in(cloud: Cloud, tmp_path: Path) -> None:
+    instance = cloud.launch()
+    remote = cloud.connect(instance)
+    pair = KeyPair.of(fakes.run(tmp_path))
+    public_key = pair.make()
+    pushed = Remote(instance["PrivateIpAddress"], "debian", pair.private_key)
+    as_root = Remote(instance["PrivateIpAddress"], "root", pair.private_key)
+    with pytest.raises(ToolError, match="Authentication failed"):
+        pushed.connect(0)
+
+    cloud.instance_connect.send_ssh_public_key(
+        InstanceId=instance["InstanceId"], InstanceOSUser="debian", SSHPublicKey=public_key
+    )
+    pushed.connect(0)
+    assert pushed.run("whoami").strip() == "debian"
+    pushed.close()
+    with pytest.raises(ToolError, match="Authentication failed"):
+        as_root.connect(0)
+    assert public_key not in remote.run("cat ~/.ssh/authorized_keys")
 
 
 def test_the_metadata_service_refuses_strangers_and_version_1_where_a_token_is_required(cloud: Cloud) -> None:

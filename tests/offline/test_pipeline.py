@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -220,6 +221,15 @@ def test_keep_leaves_the_instance_and_destroy_removes_it(cloud: Cloud, candidate
     assert kept.returncode == 0, kept.stderr
     document = parse(kept.stdout)
     assert cloud.state_of({"InstanceId": document["instance_id"]}) == "running"
+    assert document["run_id"] in document["kept"]["ssh"]
+    login = f"{document['kept']['ssh']} -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
+    entered = subprocess.run(
+        [*shlex.split(login), "cat ~/.ssh/authorized_keys"], check=True, capture_output=True, text=True, timeout=60
+    )
+    private_key = shlex.split(login)[shlex.split(login).index("-i") + 1]
+    public_key = subprocess.run(["ssh-keygen", "-y", "-f", private_key], check=True, capture_output=True, text=True)
+    assert entered.stdout == public_key.stdout  # not only pushed, which would be forgotten by now or soon
+    assert [pair["KeyName"] for pair in cloud.ec2.describe_key_pairs()["KeyPairs"]] == ["tests"]
     unknown = run_invoke("destroy", "--offline", "--run", "20200101-000000-0000")
     assert unknown.returncode == 2
     destroyed = run_invoke("destroy", "--offline", "--json", "--run", document["run_id"])

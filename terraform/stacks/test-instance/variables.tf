@@ -47,7 +47,7 @@ variable "spot" {
 }
 
 variable "key_name" {
-  description = "EC2 key pair that may log in; null means that only Session Manager can."
+  description = "EC2 key pair that may log in; null where the key is pushed by EC2 Instance Connect."
   type        = string
   default     = null
 }

@@ -7,6 +7,7 @@ import pytest
 from gpunodes.aws import Clients
 from gpunodes.cleanup import leftovers
 from gpunodes.cleanup.destroy import destroy
+from gpunodes.connection.key_pair import KeyPair
 from gpunodes.errors import UsageError
 from gpunodes.operation import runs
 from gpunodes.settings import Settings
@@ -61,6 +62,17 @@ def test_a_run_that_is_going_on_is_left_alone(moto_url: str, tmp_path: Path) -> 
         assert destroy(offline(moto_url), settings, RecordingProgress()).run_ids == []
         with pytest.raises(UsageError, match="is going on"):
             destroy(offline(moto_url), settings, RecordingProgress(), run.run_id)
+
+
+@pytest.mark.usefixtures("clients")
+def test_a_run_of_which_only_the_private_key_is_left_loses_it(moto_url: str, tmp_path: Path) -> None:
+    settings = Settings(work_folder=tmp_path)
+    killed, over = (runs.start(settings, "offline us-east-1") for _ in range(2))
+    KeyPair.of(killed).make()
+
+    assert destroy(offline(moto_url), settings, RecordingProgress()).run_ids == [killed.run_id]
+    assert not KeyPair.of(killed).private_key.exists()
+    assert over.run_id != killed.run_id
 
 
 @pytest.mark.usefixtures("clients")

@@ -67,11 +67,15 @@ def test_a_push_counts_while_a_login_can_still_be_done_in_its_minute() -> None:
         "ThrottlingException",
     ],
 )
-def test_what_may_be_otherwise_soon_is_told_and_the_next_attempt_pushes_again(code: str) -> None:
-    api = FakeApi([refused(code)])
-    way_in = connect_to(api)
+def test_what_may_be_otherwise_soon_is_told_and_asked_again_after_a_while(code: str) -> None:
+    api, clock = FakeApi([refused(code)]), FakeClock()
+    way_in = connect_to(api, clock)
 
-    assert code in str(way_in.admit())
+    for _ in range(5):
+        assert code in str(way_in.admit())
+    assert len(api.pushes) == 1
+
+    clock.now += 2
     assert way_in.admit() is None
     assert len(api.pushes) == 2
 
