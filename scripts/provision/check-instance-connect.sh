@@ -6,14 +6,15 @@ log() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
 
 has_package() {
   case "$family" in
-    apt) dpkg-query --show --showformat '${db:Status-Status}\n' ec2-instance-connect 2>/dev/null | grep --quiet '^installed$' ;;
+    apt) [[ "$(dpkg-query --show --showformat '${db:Status-Status}' ec2-instance-connect 2>/dev/null)" == installed ]] ;;
     dnf) rpm --query --quiet ec2-instance-connect ;;
     *) return 1 ;;
   esac
 }
 
 is_configured() {
-  sshd -T 2>/dev/null | grep --quiet '^authorizedkeyscommand .*/eic_run_authorized_keys '
+  # Not --quiet, which would stop reading and let sshd fail for it.
+  sshd -T 2>/dev/null | grep '^authorizedkeyscommand .*/eic_run_authorized_keys ' >/dev/null
 }
 
 main() {

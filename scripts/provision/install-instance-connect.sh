@@ -11,9 +11,10 @@ fail() {
   exit 1
 }
 
+# By itself apt takes an archive that does not answer for a warning.
 update_lists() {
   case "$family" in
-    apt) apt-get --quiet=2 update ;;
+    apt) apt-get --quiet=2 --option APT::Update::Error-Mode=any update ;;
     dnf) dnf --quiet makecache ;;
     *) fail "The package family $family is not known; set package_family to apt or dnf." ;;
   esac

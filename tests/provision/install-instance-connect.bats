@@ -25,7 +25,7 @@ setup() {
 }
 
 @test "a base whose sshd is configured for it is left alone" {
-  shim sshd 'echo "authorizedkeyscommand /usr/share/ec2-instance-connect/eic_run_authorized_keys %u"'
+  shim sshd 'echo "authorizedkeyscommand /usr/share/ec2-instance-connect/eic_run_authorized_keys %u"; seq 100000 || exit'
   run bash "$scripts/install-instance-connect.sh"
   echo "$output"
   [ "$status" -eq 0 ]
@@ -68,6 +68,7 @@ setup() {
   echo "$output"
   [ "$status" -eq 1 ]
   [[ "$output" == *"error: The package lists cannot be fetched"* ]]
+  grep -q '^apt-get .* APT::Update::Error-Mode=any update$' "$commands"
 }
 
 @test "an installation that fails is an error" {

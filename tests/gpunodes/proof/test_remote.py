@@ -170,6 +170,16 @@ class Strange(socketserver.BaseRequestHandler):
 HOST_KEY = paramiko.ECDSAKey.generate()
 
 
+@pytest.fixture
+def strange_port() -> Iterator[int]:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Strange) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
+
+
 @pytest.mark.parametrize(
     ("admit", "advice"),
     [
@@ -177,18 +187,16 @@ HOST_KEY = paramiko.ECDSAKey.generate()
         (None, "look at its console output"),
     ],
 )
-def test_a_key_that_is_unknown_there_is_told_apart(tmp_path: Path, admit: Doorkeeper | None, advice: str) -> None:
+def test_a_key_that_is_unknown_there_is_told_apart(
+    tmp_path: Path, strange_port: int, admit: Doorkeeper | None, advice: str
+) -> None:
     pair = KeyPair.of(fakes.run(tmp_path))
     pair.make()
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Strange) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        ticks = iter([0.0, 10.0])
-        remote = Remote(f"127.0.0.1:{server.server_address[1]}", "nobody", pair.private_key, admit=admit)
-        with pytest.raises(ToolError, match=rf"within 5 s \(Authentication failed\.\); {advice}\.$"):
-            remote.connect(5, lambda: next(ticks))
-        server.shutdown()
-        thread.join()
+    ticks = iter([0.0, 10.0])
+    remote = Remote(f"127.0.0.1:{strange_port}", "nobody", pair.private_key, admit=admit)
+
+    with pytest.raises(ToolError, match=rf"within 5 s \(Authentication failed\.\); {advice}\.$"):
+        remote.connect(5, lambda: next(ticks))
 
 
 def test_closing_what_was_never_open_is_fine(key: Path) -> None:
