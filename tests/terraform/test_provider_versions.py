@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import hcl2
 import pytest
 
 from tests.terraform import terraform_cli
+from tests.terraform.provider_6 import EXTRACT
 
 TERRAFORM = Path(__file__).parents[2] / "terraform"
 PROVIDER = "registry.terraform.io/hashicorp/aws"
@@ -18,12 +20,8 @@ PROVIDER = "registry.terraform.io/hashicorp/aws"
 # Terraform's own, which no provider's schema has.
 META_ARGUMENTS = {"count", "depends_on", "for_each", "lifecycle", "provider"}
 
-# What version 6 removed or deprecated of the kinds that are used here or near, by its upgrade guide.
-NOT_FOR_6 = {
-    "aws_instance": {"cpu_core_count", "cpu_threads_per_core", "network_interface"},
-    "aws_region": {"name"},
-    "aws_iam_role": {"inline_policy", "managed_policy_arns"},
-}
+# A resource or data source of the provider and what is asked of it: `data.aws_ami.image.id`, `aws_instance.gpu[*].arn`.
+REFERENCE = re.compile(r"\b(data\.)?(aws_[a-z0-9_]+)\.[a-z0-9_]+(?:\[[^\]]*\])?\.([a-z0-9_]+)")
 
 
 def blocks(source: str) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
@@ -54,6 +52,11 @@ def _is_block(value: Any) -> bool:
     return isinstance(value, dict) and "__is_block__" in value
 
 
+def references(source: str) -> set[tuple[str, str, str]]:
+    """Every attribute that is read, as (keyword, kind, name); `self` is left out."""
+    return {("data" if data else "resource", kind, name) for data, kind, name in REFERENCE.findall(source)}
+
+
 def objections(schema: Mapping[str, Any], body: Mapping[str, Any], where: str) -> list[str]:
     """What a schema (of `terraform providers schema -json`) says against a body."""
     found = []
@@ -82,12 +85,34 @@ def provider_schema(terraform_tree: Path, terraform_environment: Mapping[str, st
     return provider
 
 
+@pytest.fixture(scope="session")
+def provider_6() -> Mapping[str, Any]:
+    """As `provider_schema`, of the kinds that are used here."""
+    extract = json.loads(EXTRACT.read_text(encoding="utf-8"))
+    return {
+        "resource_schemas": extract["resource"],
+        "data_source_schemas": extract["data"],
+        "provider": extract["provider"]["aws"],
+    }
+
+
 def against(provider_schema: Mapping[str, Any], source: str) -> list[str]:
     schemas = {"resource": provider_schema["resource_schemas"], "data": provider_schema["data_source_schemas"]}
-    return [
+    found = []
+    for keyword, kind, body in blocks(source):
+        known = schemas[keyword].get(kind)
+        found += objections(known["block"], body, kind) if known else [f"{kind} is not known"]
+    for keyword, kind, name in sorted(references(source)):
+        block = schemas[keyword].get(kind, {}).get("block", {})
+        known = block.get("attributes", {}).get(name) or block.get("block_types", {}).get(name, {}).get("block")
+        is_there = name in block.get("attributes", {}) or name in block.get("block_types", {})
+        if not is_there or (known or {}).get("deprecated"):
+            found.append(f"{kind}.{name} is read and {'is deprecated' if is_there else 'does not exist'}")
+    return found + [
         objection
-        for keyword, kind, body in blocks(source)
-        for objection in objections(schemas[keyword][kind]["block"], body, kind)
+        for provider in hcl2.loads(source).get("provider", [])
+        for body in provider.values()
+        for objection in objections(provider_schema["provider"]["block"], body, "provider")
     ]
 
 
@@ -127,13 +152,31 @@ def test_deprecated_block_is_found(provider_schema: Mapping[str, Any]) -> None:
     assert against(provider_schema, source) == ["aws_iam_role.inline_policy is deprecated"]
 
 
-def test_nothing_is_used_that_version_6_removed_or_deprecated() -> None:
-    sources = [path.read_text(encoding="utf-8") for path in sorted(TERRAFORM.glob("*/*/*.tf"))]
+def test_every_argument_exists_in_version_6_and_none_is_deprecated_there(provider_6: Mapping[str, Any]) -> None:
+    sources = {path: path.read_text(encoding="utf-8") for path in sorted(TERRAFORM.glob("*/*/*.tf"))}
 
-    used = {(kind, name) for source in sources for _, kind, body in blocks(source) for name, _ in arguments(body)}
+    assert {path.name: found for path, source in sources.items() if (found := against(provider_6, source))} == {}
 
-    assert used & {(kind, name) for kind, names in NOT_FOR_6.items() for name in names} == set()
-    assert not any("data.aws_region." in source for source in sources)
+
+@pytest.mark.parametrize(
+    ("source", "objection"),
+    [
+        ('resource "aws_instance" "gpu" {\n cpu_core_count = 2\n}', "aws_instance.cpu_core_count does not exist"),
+        ('resource "aws_instance" "gpu" {\n network_interface {}\n}', "aws_instance.network_interface is deprecated"),
+        ('resource "aws_iam_role" "r" {\n inline_policy {}\n}', "aws_iam_role.inline_policy is deprecated"),
+        ('resource "aws_eip" "address" {\n vpc = true\n}', "aws_eip is not known"),
+        ("locals {\n region = data.aws_region.current.name\n}", "aws_region.name is read and is deprecated"),
+        (
+            "locals {\n cores = aws_instance.gpu.cpu_core_count\n}",
+            "aws_instance.cpu_core_count is read and does not exist",
+        ),
+        ('provider "aws" {\n sts_regional = 1\n}', "provider.sts_regional does not exist"),
+    ],
+)
+def test_what_version_6_removed_or_deprecated_is_found(
+    provider_6: Mapping[str, Any], source: str, objection: str
+) -> None:
+    assert against(provider_6, f"{source}\n") == [objection]
 
 
 def test_both_versions_of_the_provider_are_allowed_everywhere() -> None:
