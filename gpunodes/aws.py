@@ -22,6 +22,9 @@ _CREDENTIAL_CODES = frozenset({"AuthFailure", "ExpiredToken", "ExpiredTokenExcep
 _UNUSABLE_CREDENTIALS = (botocore.exceptions.PartialCredentialsError, botocore.exceptions.CredentialRetrievalError,
     botocore.exceptions.LoginError, botocore.exceptions.SSOError, botocore.exceptions.TokenRetrievalError)  # fmt: skip
 
+_THROTTLING_CODES = frozenset({"Throttling", "ThrottlingException", "ThrottledException", "RequestThrottled",
+    "RequestLimitExceeded", "TooManyRequestsException", "LimitExceeded", "SlowDown"})  # fmt: skip
+
 # What moto and other emulators say to a call, or to a part of one, that they do not have.
 _MISSING_CODES = frozenset({"404", "500", "501", "InternalFailure", "InvalidAction", "NoSuchResourceException",
     "NotImplemented", "NotYetImplemented", "UnknownOperation", "UnknownOperationException",
@@ -109,6 +112,11 @@ def is_missing_call(error: BaseException | None) -> bool:
         return error.response["Error"].get("Code") in _MISSING_CODES or status in _MISSING_STATUSES
     # An error page in HTML where EC2's XML was expected.
     return isinstance(error, botocore.parsers.ResponseParserError)
+
+
+def is_throttled(error: BaseException | None) -> bool:
+    """Whether AWS refused because it was asked too often, which boto3's own few tries did not outlast."""
+    return isinstance(error, botocore.exceptions.ClientError) and error.response["Error"]["Code"] in _THROTTLING_CODES
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +66,29 @@ def quota_of(instance_type: str, *, spot: bool) -> Quota | None:
     return next((quota for quota in QUOTAS if quota.spot is spot and quota.covers(instance_type)), None)
 
 
+@dataclass(frozen=True)
+class Room:
+    """What there is of a quota, in vCPUs.
+
+    Attributes:
+        allowed: at once.
+        used: now; 0 where nothing is allowed.
+    """
+
+    allowed: float
+    used: int
+
+
+def room(ec2: Any, service_quotas: Any, quota: Quota) -> Room:
+    """What a quota allows (GetServiceQuota), and what instances use of it (`used_vcpus`).
+
+    Raises:
+        AwsError: a call was refused.
+    """
+    allowed = _allowed(service_quotas, quota)
+    return Room(allowed, used_vcpus(ec2, quota) if allowed else 0)
+
+
 def check(
     ec2: Any, service_quotas: Any, instance_type: str, needed_vcpus: int, region: str, *, spot: bool
 ) -> Seen[float]:
@@ -88,8 +112,8 @@ def check(
     quota = quota_of(instance_type, spot=spot)
     if quota is None:
         raise NotAnsweredError(f"No vCPU quota is known for {instance_type}; look it up in Service Quotas.")
-    allowed = _allowed(service_quotas, quota)
-    used = used_vcpus(ec2, quota) if allowed else 0
+    found = room(ec2, service_quotas, quota)
+    allowed, used = found.allowed, found.used
     evidence = {"code": quota.code, "name": quota.name, "needed_vcpus": needed_vcpus, "allowed_vcpus": allowed,
         "used_vcpus": used}  # fmt: skip
     if used + needed_vcpus <= allowed:
@@ -128,7 +152,7 @@ def used_vcpus(ec2: Any, quota: Quota) -> int:
         pages = ec2.get_paginator("describe_instances").paginate(Filters=running, PaginationConfig={"PageSize": 1000})
         instances = [each for page in pages for group in page["Reservations"] for each in group["Instances"]]
         counts = Counter(str(each["InstanceType"]) for each in instances if _counts(each, quota))
-        vcpus = _vcpus(ec2, sorted(counts))
+        vcpus = vcpus_of(ec2, sorted(counts))
     return sum(vcpus[name] * count for name, count in counts.items())
 
 
@@ -138,10 +162,15 @@ def _counts(instance: dict[str, Any], quota: Quota) -> bool:
     return quota.covers(instance["InstanceType"]) and is_shared and lifecycle == ("spot" if quota.spot else "on-demand")
 
 
-def _vcpus(ec2: Any, names: list[str]) -> dict[str, int]:
+def vcpus_of(ec2: Any, names: Sequence[str]) -> dict[str, int]:
+    """Default vCPUs of instance types, which is what counts against a quota (DescribeInstanceTypes).
+
+    Raises:
+        ClientError: EC2 refused; it is for the caller to say while doing what.
+    """
     found: dict[str, int] = {}
     for start in range(0, len(names), _TYPES_PER_CALL):
-        answer = ec2.describe_instance_types(InstanceTypes=names[start : start + _TYPES_PER_CALL])
+        answer = ec2.describe_instance_types(InstanceTypes=list(names[start : start + _TYPES_PER_CALL]))
         found |= {each["InstanceType"]: int(each["VCpuInfo"]["DefaultVCpus"]) for each in answer["InstanceTypes"]}
     return found
 

@@ -11,7 +11,22 @@ from gpunodes.preflight import instance_type, quotas
 from gpunodes.preflight.diagnosis import require
 from gpunodes.preflight.finding import look
 from gpunodes.preflight.instance_type import InstanceType
+from gpunodes.proof import second_clone
 from gpunodes.proof.gpu_checks import PromisedGpus
+from gpunodes.target import Target
+
+
+def require_choice_of_zone(target: Target, zone: str) -> None:
+    """Let nobody believe that a zone was tried where a subnet decides it.
+
+    Raises:
+        UsageError: a zone is named and the target has a subnet.
+    """
+    if zone and target.subnet_id:
+        raise UsageError(
+            f"Subnet {target.subnet_id} decides the zone (`subnet_id` in gpunodes.toml; the offline cloud has its own);"
+            f" leave --zone {zone} out."
+        )
 
 
 def promised_gpus(clients: Clients, image: Mapping[str, Any], type_name: str, *, spot: bool = False) -> PromisedGpus:
@@ -31,8 +46,21 @@ def promised_gpus(clients: Clients, image: Mapping[str, Any], type_name: str, *,
     found = instance_type.describe(clients.ec2, type_name, spot=spot).fact
     _require_architecture(image, found)
     _require_own(clients, image)
-    _require_quota(clients, found, spot=spot)
+    _require_quota(clients, found.name, found.vcpus, spot=spot)
     return PromisedGpus(type_name, found.gpus, found.gpu_model, found.gpu_memory_bytes)
+
+
+def require_quota_of_second_clone(clients: Clients, image: Mapping[str, Any]) -> None:
+    """The second clone counts against a quota of its own, on demand also where the first is a spot instance.
+
+    Raises:
+        PreflightError: that quota does not allow it.
+        AwsError: AWS refused or did not answer.
+    """
+    name = second_clone.TYPES[image["Architecture"]]
+    with aws_errors(f"looking up the instance type {name}"):
+        vcpus = quotas.vcpus_of(clients.ec2, [name])[name]
+    _require_quota(clients, name, vcpus, spot=False)
 
 
 def _require_architecture(image: Mapping[str, Any], found: InstanceType) -> None:
@@ -55,12 +83,12 @@ def _require_own(clients: Clients, image: Mapping[str, Any]) -> None:
         )
 
 
-def _require_quota(clients: Clients, found: InstanceType, *, spot: bool) -> None:
+def _require_quota(clients: Clients, type_name: str, vcpus: int, *, spot: bool) -> None:
     region = clients.target.region
     service_quotas = clients.client("service-quotas")
     looked = look(
         "vCPU quota",
-        lambda: quotas.check(clients.ec2, service_quotas, found.name, found.vcpus, region, spot=spot),
+        lambda: quotas.check(clients.ec2, service_quotas, type_name, vcpus, region, spot=spot),
         tolerates_missing_calls=clients.target.tolerates_missing_calls,
     )
     require([looked.finding])

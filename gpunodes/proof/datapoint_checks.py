@@ -116,6 +116,7 @@ def datapoints_are_fresh(
     *,
     now: datetime,
     running_since: datetime,
+    read_until: datetime | None = None,
     outages: Sequence[Outage] = (),
     publication_seconds: float = _PUBLICATION_SECONDS,
 ) -> Check:
@@ -124,7 +125,8 @@ def datapoints_are_fresh(
     Args:
         promised: series; those without any datapoint are another check's.
         published: what CloudWatch has of them.
-        now: when it was read, UTC, by a clock that is right.
+        now: when reading it began, UTC, by a clock that is right.
+        read_until: when that ended, which is minutes later where CloudWatch throttled it; None for at once.
         running_since: when the services were seen running, by the same clock.
         outages: (begin, end) of times in which nothing could be sampled: what is missing of these is no gap.
         publication_seconds: from the end of a period to its datapoint.
@@ -141,7 +143,7 @@ def datapoints_are_fresh(
                 "metric": series.metric,
                 "newest": minutes[-1].minute.isoformat(),
                 "is_stale": now - minutes[-1].minute > 2 * period + timedelta(seconds=publication_seconds),
-                "is_of_the_future": minutes[-1].minute > now + _CLOCK_ERROR,
+                "is_of_the_future": minutes[-1].minute > (read_until or now) + _CLOCK_ERROR,
                 "is_late": minutes[0].minute > running_since + allowed,
                 "gaps": [gap.isoformat() for gap in _gaps(minutes, promise, outages)],
             }

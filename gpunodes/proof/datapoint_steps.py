@@ -13,7 +13,8 @@ from gpunodes.proof.agent_agreement import agent_agrees_with_host
 from gpunodes.proof.check import Check
 from gpunodes.proof.clone import Shell
 from gpunodes.proof.datapoint_checks import Outage
-from gpunodes.proof.datapoints import DatapointReader, Published, Series, foreign_series
+from gpunodes.proof.datapoints import DatapointReader, Published, Series
+from gpunodes.proof.foreign_series import foreign_series
 from gpunodes.proof.gpu_checks import Gpu
 from gpunodes.proof.nvml_readings import NvmlReader, NvmlReadings
 from gpunodes.proof.promised_metrics import (
@@ -84,6 +85,7 @@ class DatapointLook:
         nvml = self._collect()
         read_at = datetime.now(UTC)
         published = self.reader.read_minutes(gpumon | agent)
+        read_until = datetime.now(UTC)
         self.series = nvml_agreement.series_document(gpumon | agent, published, nvml)
         of_agent = agent_agrees_with_host(agent, published, nvml)
         agree = nvml_agreement.datapoints_agree_with_nvml(gpumon, published, nvml, read_at=read_at, changes=changes)
@@ -91,7 +93,7 @@ class DatapointLook:
             datapoint_checks.promised_metrics_arrive(gpumon, published, nvml.unsupported, self.gpu_count),
             datapoint_checks.agent_metrics_arrive(agent, published),
             datapoint_checks.datapoints_are_plausible(gpumon | agent, published),
-            self._fresh(gpumon, agent, published, read_at, agent_outages),
+            self._fresh(gpumon, agent, published, (read_at, read_until), agent_outages),
             agree if not self._complaint else _because(agree, self._complaint),
             of_agent if not self._complaint else _because(of_agent, self._complaint),
             self._own(one_of_each(gpumon | agent)),
@@ -123,15 +125,20 @@ class DatapointLook:
         gpumon: dict[Series, Promise],
         agent: dict[Series, Promise],
         published: Published,
-        now: datetime,
+        reading: tuple[datetime, datetime],
         agent_outages: Sequence[Outage],
     ) -> Check:
         """Of both services; what excuses a gap of one must not excuse the other's."""
         both = [
-            datapoint_checks.datapoints_are_fresh(gpumon, published, now=now, running_since=self.running_since),
             datapoint_checks.datapoints_are_fresh(
-                agent, published, now=now, running_since=self.running_since, outages=agent_outages
-            ),
+                promised,
+                published,
+                now=reading[0],
+                read_until=reading[1],
+                running_since=self.running_since,
+                outages=outages,
+            )
+            for promised, outages in ((gpumon, ()), (agent, agent_outages))
         ]
         return next((made for made in both if not made.passed), both[0])
 

@@ -6,17 +6,21 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
-from gpunodes.aws import Clients, aws_errors
+from gpunodes.aws import Clients
 from gpunodes.errors import AwsError
+from gpunodes.proof.throttling import patiently
 
 PERIOD_SECONDS = 60
 _QUERIES_PER_CALL = 500  # limit of GetMetricData
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 5.0
+T = TypeVar("T")
+
 # A clock that is wrong puts datapoints where nobody looks: CloudWatch takes them up to two hours ahead.
 _CLOCK_MARGIN = timedelta(hours=3)
+_READING = "reading datapoints from CloudWatch"
 _READ = frozenset({"Complete", "PartialData"})  # the rest of PartialData is on a later page
 
 
@@ -192,22 +196,27 @@ class DatapointReader:
             "Dimensions": [{"Name": name, "Value": value} for name, value in dimensions.items()],
             "RecentlyActive": "PT3H",
         }
-        with aws_errors("listing the metrics of CloudWatch"):
-            return {
-                Series.of(found["Namespace"], found["MetricName"], _by_name(found["Dimensions"]))
-                for page in self._clients.cloudwatch.get_paginator("list_metrics").paginate(**arguments)
-                for found in page["Metrics"]
-            }
+        pages = self._clients.cloudwatch.get_paginator("list_metrics")
+        return {
+            Series.of(found["Namespace"], found["MetricName"], _by_name(found["Dimensions"]))
+            for page in self._patiently("listing the metrics of CloudWatch", lambda: list(pages.paginate(**arguments)))
+            for found in page["Metrics"]
+        }
+
+    def _patiently(self, doing: str, call: Callable[[], T]) -> T:
+        return patiently(doing, call, now=self._now, wait=self._wait)
 
     def _minutes_of(self, series: Series) -> list[Minute]:
-        with aws_errors("reading datapoints from CloudWatch"):
-            answer = self._clients.cloudwatch.get_metric_statistics(
+        answer = self._patiently(
+            _READING,
+            lambda: self._clients.cloudwatch.get_metric_statistics(
                 **_metric(series),
                 StartTime=self._since - _CLOCK_MARGIN,
                 EndTime=self._now() + _CLOCK_MARGIN,
                 Period=PERIOD_SECONDS,
                 Statistics=["Minimum", "Maximum", "Average", "SampleCount"],
-            )
+            ),
+        )
         found = [
             Minute(
                 floor_minute(point["Timestamp"].astimezone(UTC)),
@@ -230,48 +239,15 @@ class DatapointReader:
             "EndTime": self._now() + timedelta(seconds=PERIOD_SECONDS),
             "ScanBy": "TimestampAscending",
         }
-        with aws_errors("reading datapoints from CloudWatch"):
-            for page in self._clients.cloudwatch.get_paginator("get_metric_data").paginate(**arguments):
-                for result in page["MetricDataResults"]:
-                    entry = series[int(result["Id"][1:])]
-                    if result["StatusCode"] not in _READ:
-                        raise AwsError(f"CloudWatch did not read {entry} ({result['StatusCode']}); try again.")
-                    moments = [moment.astimezone(UTC) for moment in result["Timestamps"]]
-                    readings[entry] += map(Datapoint, moments, result["Values"])
+        pages = self._clients.cloudwatch.get_paginator("get_metric_data")
+        for page in self._patiently(_READING, lambda: list(pages.paginate(**arguments))):
+            for result in page["MetricDataResults"]:
+                entry = series[int(result["Id"][1:])]
+                if result["StatusCode"] not in _READ:
+                    raise AwsError(f"CloudWatch did not read {entry} ({result['StatusCode']}); try again.")
+                moments = [moment.astimezone(UTC) for moment in result["Timestamps"]]
+                readings[entry] += map(Datapoint, moments, result["Values"])
         return readings
-
-
-def foreign_series(
-    reader: DatapointReader, telling: Iterable[Series], *, instance_id: str, builder_id: str, since: datetime
-) -> Published:
-    """What CloudWatch has since a moment under the builder's id, or of these GPUs under any other.
-
-    Args:
-        reader: of the account.
-        telling: series of the instance, one for each set of dimensions (`one_of_each`): gpumon, and the agent, put the
-            same id to all that they send.
-        instance_id: the instance.
-        builder_id: which instance baked the image; empty where nobody knows.
-        since: when the instance was launched, UTC.
-
-    Raises:
-        AwsError: CloudWatch refused or did not answer.
-    """
-    found: set[Series] = set()
-    for series in telling:
-        dimensions = dict(series.dimensions)
-        if "GpuUuid" in dimensions:
-            found.update(reader.series_named(series.namespace, series.metric, {"GpuUuid": dimensions["GpuUuid"]}))
-        if builder_id:
-            found.update(reader.series_named(series.namespace, series.metric, {"InstanceId": builder_id}))
-            # Also asked for by all that it would have: CloudWatch lists new series late.
-            found.add(Series.of(series.namespace, series.metric, dimensions | {"InstanceId": builder_id}))
-    others = [series for series in found if dict(series.dimensions).get("InstanceId") != instance_id]
-    published = {
-        series: [minute for minute in minutes if minute.minute >= floor_minute(since)]
-        for series, minutes in reader.read_minutes(others).items()
-    }
-    return {series: minutes for series, minutes in published.items() if minutes}
 
 
 def _query(number: int, series: Series, statistic: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gpunodes.evidence.explain import DigestCheck, InAws
 from gpunodes.proof.check import Check, check
+from gpunodes.recipe import ami
 
 
 def image_is_sealed(aws: InAws, *, tolerates_missing: bool) -> Check:
@@ -39,3 +40,15 @@ def image_is_recorded(digest: DigestCheck) -> Check:
     """Whether the `image.json` here is the one that the image's tag names; a machine without it cannot say."""
     passed = {"matches": True, "differs": False}.get(digest.outcome)
     return check("image_is_recorded", passed, digest.text, {"tagged": digest.tagged, "local": digest.local})
+
+
+def image_is_still_there(ami_id: str, state: str) -> Check:
+    """Whether instances can still be launched from the image at the end.
+
+    Args:
+        ami_id: the image.
+        state: by `ami.state_now`.
+    """
+    is_there = state == ami.AVAILABLE
+    reason = f"{ami_id} is {state}{'' if is_there else ', and was available when this proof began'}"
+    return check("image_is_still_there", is_there, reason, {"state": state})

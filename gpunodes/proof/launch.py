@@ -19,7 +19,7 @@ from gpunodes.errors import AwsError, PreflightError, ToolError
 from gpunodes.operation import runs
 from gpunodes.operation.runs import Run
 from gpunodes.operation.steps import Progress
-from gpunodes.proof import terraform
+from gpunodes.proof import capacity, terraform
 from gpunodes.proof.remote import Remote
 from gpunodes.settings import KEY_PAIR, REPOSITORY, Settings
 from gpunodes.target import Target
@@ -36,7 +36,7 @@ class Wish:
 
     Attributes:
         spot: on a spot instance.
-        zone: availability zone; empty for any, and of no use where a subnet is set, which lies in one.
+        zone: availability zone; empty for any, and for that of the subnet where one is set.
         keep: leave the instance running when all is done.
         tag: let the verdict become the image's tag.
     """
@@ -131,23 +131,27 @@ class TestInstance:
             wish: how it is launched.
 
         Raises:
-            ToolError: Terraform failed.
+            ToolError: Terraform failed, or AWS has no capacity.
         """
         self.started_at = datetime.now(UTC)
         stack = stack_of(self.target, self.settings, self.run, self.progress)
-        self.outputs = stack.apply(
-            {
-                "region": self.target.region,
-                "run_id": self.run.run_id,
-                "ami_id": ami_id,
-                "instance_type": instance_type,
-                "key_name": self._key_pair.name if self._is_imported else None,
-                "subnet_id": self.target.subnet_id or None,
-                "availability_zone": None if self.target.subnet_id else wish.zone or None,
-                "spot": wish.spot,
-                "tags": runs.tags(self.run) if wish.keep else runs.temporary_tags(self.run),
-            }
-        )
+        variables = {
+            "region": self.target.region,
+            "run_id": self.run.run_id,
+            "ami_id": ami_id,
+            "instance_type": instance_type,
+            "key_name": self._key_pair.name if self._is_imported else None,
+            "subnet_id": self.target.subnet_id or None,
+            "availability_zone": wish.zone or None,
+            "spot": wish.spot,
+            "tags": runs.tags(self.run) if wish.keep else runs.temporary_tags(self.run),
+        }
+        try:
+            self.outputs = stack.apply(variables)
+        except ToolError as error:
+            if not capacity.is_lacking(str(error)):
+                raise
+            raise ToolError(capacity.sentence(instance_type, str(error), stack.log)) from error
 
     def destroy(self) -> None:
         """Destroy it and whatever else carries the run's id, and ask AWS whether anything is left.

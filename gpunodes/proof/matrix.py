@@ -20,7 +20,7 @@ from gpunodes.evidence import evidence
 from gpunodes.operation import runs
 from gpunodes.operation.runs import Run
 from gpunodes.operation.steps import Progress
-from gpunodes.proof import matrix_policy, matrix_verdict, verdict_tags
+from gpunodes.proof import matrix_policy, matrix_quotas, matrix_verdict, verdict_tags
 from gpunodes.proof.matrix_child import Children, Start
 from gpunodes.proof.matrix_policy import Policy
 from gpunodes.proof.matrix_pool import Pool
@@ -64,13 +64,14 @@ def prove_matrix(
 
     Raises:
         UsageError: a type or the image cannot be used, or it may cost more than the ceiling; nothing was started.
-        PreflightError: there is no quota for a type; nothing was started.
+        PreflightError: there is no quota for a type, or for all that runs at once; nothing was started.
         InterruptedRunError: on Ctrl-C, SIGTERM or a closed terminal, when every proof has ended.
         AwsError: the image cannot be looked up or tagged.
     """
     clients = Clients(target)
     image = ami.describe(clients, ami_id) if ami_id else ami.newest_to_prove(clients)
     zones = matrix_policy.check_types(clients, policy, image)
+    matrix_quotas.check(clients, policy, image)
     matrix_policy.check_cost(clients, policy, progress.say)
     run = runs.start(settings, target.destination)
     children = Children(

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from gpunodes.proof import capacity
 from gpunodes.proof.matrix_policy import Entry
-
-# EC2's error codes as Terraform repeats them, and their sentences where a code is missing.
-_NO_CAPACITY = re.compile(
-    r"Insufficient(Instance|Host|Reserved\w*)?Capacity|SpotMaxPriceTooLow|MaxSpotInstanceCountExceeded"
-    r"|capacity-not-available|(no|insufficient|sufficient)( \S+)? capacity"
-    r"|not supported in your requested Availability Zone",
-    re.IGNORECASE,
-)
-_FAILED_ZONE = re.compile(r"requested (?:Availability Zone )?\(([a-z]{2}-[a-z0-9-]+)\)")
 
 
 @dataclass(frozen=True)
@@ -32,17 +23,6 @@ class Place:
 
     def __str__(self) -> str:
         return f"{self.instance_type} in {self.zone}" if self.zone else self.instance_type
-
-
-def is_lack_of_capacity(error: str) -> bool:
-    """Whether a proof ended because AWS has no such instance there now; elsewhere it may have one."""
-    return _NO_CAPACITY.search(error) is not None
-
-
-def failed_zone(error: str) -> str:
-    """The zone that AWS had tried, where its sentence says so; else empty."""
-    found = _FAILED_ZONE.search(error)
-    return found.group(1) if found else ""
 
 
 @dataclass
@@ -70,7 +50,7 @@ class Fallback:
     def after(self, place: Place, error: str) -> Place | None:
         """The place after one that had no capacity; None where none is left."""
         self.tried.append(place)
-        self._full |= {(place.instance_type, place.zone), (place.instance_type, failed_zone(error))}
+        self._full |= {(place.instance_type, place.zone), (place.instance_type, capacity.failed_zone(error))}
         return next((other for other in self._places() if not self._is_tried(other)), None)
 
     def _places(self) -> list[Place]:

@@ -12,7 +12,7 @@ from gpunodes.aws import Clients
 from gpunodes.errors import UsageError
 from gpunodes.plan import cost
 from gpunodes.plan.cost import HourlyPrice
-from gpunodes.proof.before_launch import promised_gpus
+from gpunodes.proof.before_launch import promised_gpus, require_choice_of_zone
 from gpunodes.proof.launch import Wish
 
 DEFAULT_LIMIT = 4
@@ -155,17 +155,16 @@ def check_types(clients: Clients, policy: Policy, image: Mapping[str, Any]) -> M
         PreflightError: the vCPU quota does not allow one instance of a type.
         AwsError: EC2 refused.
     """
+    require_choice_of_zone(clients.target, policy.zone)
     zones: dict[str, list[str]] = {}
     for name in (name for entry in policy.entries for name in entry.types):
         promised_gpus(clients, image, name, spot=policy.spot)
         zones[name] = [] if clients.target.subnet_id else _zones(clients, name)
-        _check_zone(clients, policy, name, zones[name])
+        _check_zone(policy, name, zones[name])
     return zones
 
 
-def _check_zone(clients: Clients, policy: Policy, name: str, zones: list[str]) -> None:
-    if policy.zone and clients.target.subnet_id:
-        raise UsageError(f"subnet_id {clients.target.subnet_id} decides the zone; leave --zone {policy.zone} out.")
+def _check_zone(policy: Policy, name: str, zones: list[str]) -> None:
     if policy.zone and zones and policy.zone not in zones:
         raise UsageError(f"{name} is not offered in {policy.zone}; choose {' or '.join(zones)}, or another type.")
 

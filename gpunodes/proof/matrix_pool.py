@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 from gpunodes.errors import GpunodesError
 from gpunodes.operation.steps import Progress
-from gpunodes.proof import matrix_verdict
+from gpunodes.proof import capacity, matrix_verdict
 from gpunodes.proof.matrix_child import Child, Children, Outcome
-from gpunodes.proof.matrix_fallback import Fallback, Place, is_lack_of_capacity
+from gpunodes.proof.matrix_fallback import Fallback, Place
 from gpunodes.proof.matrix_policy import Entry, Policy
 from gpunodes.proof.matrix_verdict import EntryVerdict
 
@@ -197,7 +197,7 @@ class Pool:
 
 
 def _is_without_capacity(outcome: Outcome) -> bool:
-    return outcome.exit_code == 3 and is_lack_of_capacity(outcome.reason)
+    return outcome.exit_code == 3 and capacity.is_lacking(outcome.reason)
 
 
 def _ended_outside_of_steps(proof: _Proof, outcome: Outcome) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gpunodes.aws import Clients
+from gpunodes.errors import AwsError, GpunodesError, ToolError
 from gpunodes.evidence import evidence
 from gpunodes.operation import runs
 from gpunodes.operation.steps import Progress, Step, Timing, run_steps
@@ -15,6 +16,7 @@ from gpunodes.proof import check, verdict_tags
 from gpunodes.proof.check import Check
 from gpunodes.proof.launch import TestInstance, Wish
 from gpunodes.proof.proof_steps import ProofSteps
+from gpunodes.recipe import ami
 from gpunodes.settings import Settings
 from gpunodes.target import Target
 
@@ -70,6 +72,7 @@ def prove(
         wish: how; without one an on-demand instance in any zone, destroyed at the end, and the image tagged.
 
     Raises:
+        AwsError: among others, when the image was deregistered meanwhile; then there is evidence but no verdict.
         GpunodesError: with the exit code for what went wrong; a check that fails is no error but in the verdict.
     """
     run = runs.start(settings, target.destination)
@@ -80,10 +83,18 @@ def prove(
     with runs.going_on(run):
         # Now, and once more with every timing: a clean-up that fails must not cost what was seen.
         written = Step("write the evidence", lambda: _write(work, timings))
-        run_steps([*_steps(work), written], progress, keep=work.wish.keep, timings=timings)
-        path = _write(work, timings)
+        try:
+            run_steps([*_steps(work), written], progress, keep=work.wish.keep, timings=timings)
+            is_there = work.look_for_the_image() == ami.AVAILABLE
+            path = _write(work, timings)
+            state = _tag(work, path) if work.wish.tag and is_there else ""
+        except (AwsError, ToolError) as error:
+            if _is_gone(work):
+                raise _image_is_gone(work, _write(work, timings) if instance.instance_id else None) from error
+            raise
+        if not is_there:
+            raise _image_is_gone(work, path)
         result, reason = _verdict(work)
-        state = _tag(work, path) if work.wish.tag else ""
     return Verdict(
         run_id=run.run_id,
         ami_id=work.ami_id,
@@ -96,6 +107,23 @@ def prove(
         evidence=path,
         kept=_kept(work) if work.wish.keep else {},
         timings=timings,
+    )
+
+
+def _is_gone(work: ProofSteps) -> bool:
+    """Whether what went wrong did so because somebody deregistered the image meanwhile."""
+    try:
+        return bool(work.ami_id) and work.look_for_the_image() != ami.AVAILABLE
+    except GpunodesError:  # what went wrong is said already, and may be the very same
+        return False
+
+
+def _image_is_gone(work: ProofSteps, path: Path | None) -> AwsError:
+    """No verdict: what the image is like concerns nobody any more."""
+    seen = f"; what was seen of it is in {path}" if path else ""
+    return AwsError(
+        f"Image {work.ami_id} was taken away (deregistered or disabled) while it was being proven{seen}; bake another"
+        " with `invoke build-ami`, or name one with --ami."
     )
 
 

@@ -20,7 +20,7 @@ from gpunodes.proof import (
     service_checks,
     terraform,
 )
-from gpunodes.proof.before_launch import promised_gpus
+from gpunodes.proof.before_launch import promised_gpus, require_choice_of_zone, require_quota_of_second_clone
 from gpunodes.proof.check import Check
 from gpunodes.proof.datapoint_steps import DatapointLook
 from gpunodes.proof.datapoints import DatapointReader, Readings
@@ -79,10 +79,12 @@ class ProofSteps:
 
     def preflight(self) -> None:
         """Tools, the type's GPUs, the image and what AWS says of it."""
+        require_choice_of_zone(self.target, self.wish.zone)
         terraform.version()
         launch.check_connection_tools(self.target)
         self.image = ami.describe(self.clients, self.asked_ami) if self.asked_ami else ami.newest_to_prove(self.clients)
         self._promised = promised_gpus(self.clients, self.image, self.instance_type, spot=self.wish.spot)
+        require_quota_of_second_clone(self.clients, self.image)
         settings = self.instance.settings
         self._origin = clone.origin_of(settings, self.image)
         flavor = ami.tags_of(self.image).get("gpunodes:flavor", self.target.flavor)
@@ -209,6 +211,13 @@ class ProofSteps:
         for unit in (GPUMON, AGENT):
             again.append(service_checks.is_active(unit, service_checks.wait_until_active(self.instance.remote, unit)))
         self.checks.append(boot_checks.survives_a_reboot(self._facts, after, again))
+
+    def look_for_the_image(self) -> str:
+        """Its state by now: nobody can launch, and nobody can tag, what was deregistered meanwhile."""
+        state = ami.state_now(self.clients, self.ami_id)
+        found = image_checks.image_is_still_there(self.ami_id, state)
+        self.checks = [made for made in self.checks if made.check_id != found.check_id] + [found]
+        return state
 
     def series_document(self) -> list[dict[str, Any]]:
         """What CloudWatch has of each series; empty before anybody looked."""

@@ -12,7 +12,7 @@ from gpunodes.proof.clone import Clone, Origin
 from gpunodes.proof.launch import TestInstance
 
 # The smallest that boots an image of gigabytes without haste, by the image's architecture.
-_TYPES = {"x86_64": "t3.small", "arm64": "t4g.small"}
+TYPES = {"x86_64": "t3.small", "arm64": "t4g.small"}
 
 
 def launch(instance: TestInstance, image: Mapping[str, Any]) -> TestInstance:
@@ -33,7 +33,7 @@ def launch(instance: TestInstance, image: Mapping[str, Any]) -> TestInstance:
         first = found["Reservations"][0]["Instances"][0]
         launched = instance.clients.ec2.run_instances(
             ImageId=image["ImageId"],
-            InstanceType=_TYPES[image["Architecture"]],
+            InstanceType=TYPES[image["Architecture"]],
             MinCount=1,
             MaxCount=1,
             SubnetId=first["SubnetId"],

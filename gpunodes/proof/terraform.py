@@ -126,6 +126,11 @@ class Stack:
         """The state file; absent before the first apply."""
         return self.folder / "terraform.tfstate"
 
+    @property
+    def log(self) -> Path:
+        """All that Terraform printed."""
+        return self.folder / "terraform.log"
+
     def apply(self, variables: Mapping[str, Any]) -> dict[str, Any]:
         """Make the stack; returns its outputs.
 
@@ -160,7 +165,6 @@ class Stack:
         return self.folder / "run.tfvars.json"
 
     def _terraform(self, command: str, *arguments: str) -> None:
-        log = self.folder / "terraform.log"
         errors: list[str] = []
 
         def note(line: str) -> None:
@@ -171,10 +175,10 @@ class Stack:
 
         status = commands.follow(
             ["terraform", f"-chdir={self.source}", command, "-input=false", "-no-color", *arguments],
-            log=log,
+            log=self.log,
             env={**self.environment, "TF_DATA_DIR": str(self.folder / ".terraform")},
             on_line=note,
         )
         if status != 0:
-            reason = errors[0] if errors else f"exit status {status}"
-            raise ToolError(f"`terraform {command}` failed: {reason.rstrip('.')}; all that it printed is in {log}.")
+            reason = (errors[0] if errors else f"exit status {status}").rstrip(".")
+            raise ToolError(f"`terraform {command}` failed: {reason}; all that it printed is in {self.log}.")

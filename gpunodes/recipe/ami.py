@@ -11,6 +11,7 @@ from gpunodes.operation.runs import TAG_STATE
 STATE_CANDIDATE = "candidate"
 STATE_PROVEN = "proven"
 STATE_FAILED = "failed"
+AVAILABLE = "available"
 
 
 def describe(clients: Clients, image_id: str) -> dict[str, Any]:
@@ -29,9 +30,22 @@ def describe(clients: Clients, image_id: str) -> dict[str, Any]:
     if not images:
         raise UsageError(f"There is no image {image_id} in this region; give the id of one that `build-ami` made.")
     image: dict[str, Any] = images[0]
-    if image["State"] != "available":
+    if image["State"] != AVAILABLE:
         raise UsageError(f"Image {image_id} is {image['State']}; give one that is available.")
     return image
+
+
+def state_now(clients: Clients, image_id: str) -> str:
+    """Its state in DescribeImages; `deregistered` where that knows it no more.
+
+    Raises:
+        AwsError: DescribeImages was refused.
+    """
+    with aws_errors(f"looking up {image_id}"):
+        images = clients.ec2.describe_images(
+            Filters=[{"Name": "image-id", "Values": [image_id]}], IncludeDeprecated=True, IncludeDisabled=True
+        )["Images"]
+    return str(images[0]["State"]) if images else "deregistered"
 
 
 def newest(clients: Clients, state: str) -> dict[str, Any] | None:
@@ -45,7 +59,7 @@ def newest(clients: Clients, state: str) -> dict[str, Any] | None:
             Owners=["self"],
             Filters=[
                 {"Name": f"tag:{TAG_STATE}", "Values": [state]},
-                {"Name": "state", "Values": ["available"]},
+                {"Name": "state", "Values": [AVAILABLE]},
             ],
         )
         images = [image for page in pages for image in page["Images"]]

@@ -7,7 +7,7 @@ import pytest
 
 from gpunodes.aws import Clients
 from gpunodes.errors import PreflightError, UsageError
-from gpunodes.proof.before_launch import promised_gpus
+from gpunodes.proof.before_launch import promised_gpus, require_choice_of_zone, require_quota_of_second_clone
 from gpunodes.proof.gpu_checks import PromisedGpus
 
 OURS = {"ImageId": "ami-1", "OwnerId": "123456789012", "Architecture": "x86_64"}
@@ -77,3 +77,30 @@ def test_a_quota_of_zero_stops_the_launch_with_its_code(clients: Clients) -> Non
 
     account.vcpus = 4.0
     assert promised_gpus(account, OURS, "g4dn.xlarge").count == 1
+
+
+@pytest.mark.parametrize(("architecture", "name"), [("x86_64", "t3.small"), ("arm64", "t4g.small")])
+def test_the_second_clone_has_a_quota_of_its_own(clients: Clients, architecture: str, name: str) -> None:
+    account = ClientsWithQuota(clients.target)
+    image = {**OURS, "Architecture": architecture}
+    account.vcpus = 1.0
+
+    with pytest.raises(PreflightError, match=rf"Quota L-1216C47A .* allows 1 vCPUs in us-east-1 and {name} needs 2;"):
+        require_quota_of_second_clone(account, image)
+
+    account.vcpus = 2.0
+    require_quota_of_second_clone(account, image)
+
+
+def test_a_zone_beside_a_subnet_is_refused_and_not_ignored(clients: Clients) -> None:
+    in_subnet = replace(clients.target, subnet_id="subnet-1")
+
+    require_choice_of_zone(clients.target, "us-east-1a")
+    require_choice_of_zone(in_subnet, "")
+    with pytest.raises(UsageError) as refused:
+        require_choice_of_zone(in_subnet, "us-east-1a")
+
+    assert str(refused.value) == (
+        "Subnet subnet-1 decides the zone (`subnet_id` in gpunodes.toml; the offline cloud has its own);"
+        " leave --zone us-east-1a out."
+    )

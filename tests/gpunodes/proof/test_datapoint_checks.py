@@ -239,6 +239,14 @@ def test_clock_an_hour_ahead_puts_datapoints_into_the_future(published: Publishe
     assert outcome.reason.startswith("116 series lie up to 59 minutes in the future: the clock is wrong")
 
 
+def test_what_was_published_while_a_throttled_reading_went_on_is_not_of_the_future(published: Published) -> None:
+    newest = max(minutes[-1].minute for minutes in published.values())
+    began = newest - timedelta(seconds=40)
+
+    assert fresh(published, now=began).passed is False
+    assert fresh(published, now=began, read_until=newest + timedelta(seconds=5)).passed is True
+
+
 def lose(published: Published, metric: str, *numbers: int) -> None:
     first = published[series(metric)][0].minute
     lost = [BEGAN + number * PERIOD for number in numbers]

@@ -48,3 +48,17 @@ def test_the_record_is_the_one_that_was_sealed(outcome: str, passed: bool | None
     made = image_checks.image_is_recorded(DigestCheck(outcome, "as it is", "aa", "bb"))
 
     assert (made.passed, made.reason, made.evidence) == (passed, "as it is", {"tagged": "aa", "local": "bb"})
+
+
+@pytest.mark.parametrize(
+    ("state", "passed", "reason"),
+    [
+        ("available", True, "ami-1 is available"),
+        ("deregistered", False, "ami-1 is deregistered, and was available when this proof began"),
+        ("disabled", False, "ami-1 is disabled, and was available when this proof began"),
+    ],
+)
+def test_an_image_that_is_gone_at_the_end_was_proven_for_nobody(state: str, passed: bool, reason: str) -> None:
+    made = image_checks.image_is_still_there("ami-1", state)
+
+    assert (made.check_id, made.passed, made.reason) == ("image_is_still_there", passed, reason)

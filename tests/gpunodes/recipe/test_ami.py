@@ -47,6 +47,16 @@ def test_image_that_is_not_available_cannot_be_launched() -> None:
         ami.describe(cast("Clients", clients), "ami-1")
 
 
+def test_state_now_is_that_of_the_image_also_when_it_is_gone(clients: Clients) -> None:
+    image_id = make_image(clients, "one")
+
+    assert ami.state_now(clients, image_id) == ami.AVAILABLE
+    clients.ec2.deregister_image(ImageId=image_id)
+    assert ami.state_now(clients, image_id) == "deregistered"
+    disabled = fakes.FakeClients([{"ImageId": "ami-1", "State": "disabled"}])
+    assert ami.state_now(cast("Clients", disabled), "ami-1") == "disabled"
+
+
 def test_newest_image_is_that_with_the_latest_creation_date() -> None:
     images: list[dict[str, Any]] = [
         {"ImageId": "ami-2", "CreationDate": "2030-01-02T00:00:00.000Z"},
