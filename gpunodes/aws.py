@@ -23,7 +23,7 @@ _UNUSABLE_CREDENTIALS = (botocore.exceptions.PartialCredentialsError, botocore.e
     botocore.exceptions.LoginError, botocore.exceptions.SSOError, botocore.exceptions.TokenRetrievalError)  # fmt: skip
 
 _THROTTLING_CODES = frozenset({"Throttling", "ThrottlingException", "ThrottledException", "RequestThrottled",
-    "RequestLimitExceeded", "TooManyRequestsException", "LimitExceeded", "SlowDown"})  # fmt: skip
+    "RequestLimitExceeded", "TooManyRequestsException", "SlowDown"})  # fmt: skip
 
 # What moto and other emulators say to a call, or to a part of one, that they do not have.
 _MISSING_CODES = frozenset({"404", "500", "501", "InternalFailure", "InvalidAction", "NoSuchResourceException",

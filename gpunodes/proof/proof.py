@@ -93,7 +93,7 @@ def prove(
                 raise _image_is_gone(work, _write(work, timings) if instance.instance_id else None) from error
             raise
         if not is_there:
-            raise _image_is_gone(work, path)
+            raise _image_is_gone(work, path, is_kept=work.wish.keep)
         result, reason = _verdict(work)
     return Verdict(
         run_id=run.run_id,
@@ -118,12 +118,13 @@ def _is_gone(work: ProofSteps) -> bool:
         return False
 
 
-def _image_is_gone(work: ProofSteps, path: Path | None) -> AwsError:
+def _image_is_gone(work: ProofSteps, path: Path | None, *, is_kept: bool = False) -> AwsError:
     """No verdict: what the image is like concerns nobody any more."""
     seen = f"; what was seen of it is in {path}" if path else ""
+    kept = f"; the instance was kept, and `{_kept(work)['destroy']}` removes it" if is_kept else ""
     return AwsError(
-        f"Image {work.ami_id} was taken away (deregistered or disabled) while it was being proven{seen}; bake another"
-        " with `invoke build-ami`, or name one with --ami."
+        f"Image {work.ami_id} was taken away (deregistered or disabled) while it was being proven{seen}{kept}; bake"
+        " another with `invoke build-ami`, or name one with --ami."
     )
 
 

@@ -3,6 +3,9 @@
 provider "aws" {
   region = var.region
 
+  # The provider retries a lack of capacity, too, with its default of 25 for five minutes. The next zone is better.
+  max_retries = 8
+
   default_tags {
     tags = merge(var.tags, {
       "gpunodes:project" = "gpunodes"
