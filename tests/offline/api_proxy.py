@@ -15,11 +15,33 @@ from urllib.parse import parse_qs, urlsplit
 
 from localaws.layout import Layout
 
-_EXPIRED_XML = (
-    "<Response><Errors><Error><Code>ExpiredToken</Code><Message>The token is expired</Message></Error></Errors>"
-    "<RequestID>1</RequestID></Response>"
-)
-_EXPIRED_JSON = '{"__type": "ExpiredTokenException", "message": "The token is expired"}'
+
+@dataclass(frozen=True)
+class Refusal:
+    """An error as AWS words it."""
+
+    code: str
+    message: str
+    status: int = 400
+
+    def answer(self, headers: Any) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers and body, in the protocol in which the caller asked."""
+        if headers.get("smithy-protocol") == "rpc-v2-cbor":
+            named = {"smithy-protocol": "rpc-v2-cbor", "Content-Type": "application/cbor"}
+            body = b"\xa2" + b"".join(map(_cbor, ("__type", self.code, "message", self.message)))
+            return self.status, {**named, "x-amzn-query-error": f"{self.code};Sender"}, body
+        if "X-Amz-Target" in headers:
+            return self.status, {}, json.dumps({"__type": self.code, "message": self.message}).encode()
+        error = f"<Error><Code>{self.code}</Code><Message>{self.message}</Message></Error>"
+        return self.status, {}, f"<Response><Errors>{error}</Errors><RequestID>1</RequestID></Response>".encode()
+
+
+def quota_of(vcpus: float) -> Callable[[bytes], dict[str, Any]]:
+    """GetServiceQuota of an account with the same value for every quota."""
+    return lambda body: {"Quota": {"QuotaCode": json.loads(body)["QuotaCode"], "Value": vcpus}}
+
+
+_EXPIRED = Refusal("ExpiredToken", "The token is expired")
 
 
 @dataclass
@@ -31,6 +53,8 @@ class ApiProxy:
         after: the same, once its answer is there.
         is_cut: close every connection without an answer.
         is_expired: answer every call with an expired token.
+        answers: by name of a call: what is answered instead of moto's, given the call's body; a dictionary is a
+            success in JSON, None passes the call on.
         calls: names of the calls so far, such as `RunInstances`.
     """
 
@@ -38,6 +62,7 @@ class ApiProxy:
     after: Callable[[str], None] = lambda _name: None
     is_cut: bool = False
     is_expired: bool = False
+    answers: dict[str, Callable[[bytes], Refusal | dict[str, Any] | None]] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
 
 
@@ -67,18 +92,17 @@ def _handler(proxy: ApiProxy, upstream: str) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            name = _name(self.headers, body)
+            name = _name(self.path, self.headers, body)
             proxy.calls.append(name)
             proxy.before(name)
             if proxy.is_cut:
                 self.close_connection = True
                 return
-            if proxy.is_expired:
-                is_json = "X-Amz-Target" in self.headers
-                self._answer(400, {}, (_EXPIRED_JSON if is_json else _EXPIRED_XML).encode())
+            own = _EXPIRED if proxy.is_expired else proxy.answers.get(name, _pass)(body)
+            if isinstance(own, Refusal):
+                self._answer(*own.answer(self.headers))
                 return
-            status, headers, content = self._pass_on(body)
-            self._answer(status, headers, content)
+            self._answer(*(self._pass_on(body) if own is None else (200, {}, json.dumps(own).encode())))
             proxy.after(name)
 
         do_GET = do_PUT = do_POST  # noqa: N815 - the names that http.server looks for
@@ -107,10 +131,19 @@ def _handler(proxy: ApiProxy, upstream: str) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-def _name(headers: Any, body: bytes) -> str:
+def _pass(_body: bytes) -> None:
+    """No answer of the tests' own."""
+
+
+def _cbor(text: str) -> bytes:
+    """A text of less than 256 bytes (RFC 8949, major type 3)."""
+    return b"\x78" + len(text.encode()).to_bytes() + text.encode()
+
+
+def _name(path: str, headers: Any, body: bytes) -> str:
     """The call's name, in each of the protocols that boto3 and the Go SDK speak."""
     if target := headers.get("X-Amz-Target", ""):
         return str(target).rpartition(".")[2]
-    if found := re.search(r"/operation/(\w+)", headers.get("X-Amzn-Operation", "")):
+    if found := re.search(r"/operation/(\w+)", path):
         return found[1]
     return parse_qs(body.decode(errors="replace")).get("Action", ["?"])[0]

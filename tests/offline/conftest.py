@@ -21,6 +21,7 @@ from localaws import cloud as localaws_cloud
 from localaws.layout import HOST_LINK, Layout
 
 REPOSITORY = Path(__file__).parents[2]
+RUNS = REPOSITORY / ".gpunodes" / "runs"
 _MISSING = [
     tool for tool in ("systemd-nspawn", "mmdebstrap", "ip", "packer", "terraform") if shutil.which(tool) is None
 ]
@@ -160,6 +161,27 @@ def wait_until(condition: Callable[[], object], seconds: float, found: Callable[
         if time.monotonic() > deadline:
             pytest.fail(f"did not come true within {seconds} s {found()}")
         time.sleep(0.1)
+
+
+def left(cloud: Cloud, run_id: str) -> dict[str, list[str]]:
+    """What carries the run's id or was made by it, asked of the API and not of our own records."""
+    of_run = [{"Name": "tag:gpunodes:run-id", "Values": [run_id]}]
+    alive = [{"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]}]
+    ec2 = cloud.ec2
+    reservations = ec2.describe_instances(Filters=alive)["Reservations"]
+    found = {
+        "instances": [i["InstanceId"] for reservation in reservations for i in reservation["Instances"]],
+        "volumes": [v["VolumeId"] for v in ec2.describe_volumes(Filters=of_run)["Volumes"]],
+        "images": [i["ImageId"] for i in ec2.describe_images(Owners=["self"])["Images"] if run_id in i["Name"]],
+        "snapshots": [s["SnapshotId"] for s in ec2.describe_snapshots(Filters=of_run)["Snapshots"]],
+        "keys": [k["KeyName"] for k in ec2.describe_key_pairs()["KeyPairs"] if run_id in k["KeyName"]],
+        "groups": [
+            g["GroupName"] for g in ec2.describe_security_groups()["SecurityGroups"] if run_id in g["GroupName"]
+        ],
+        "roles": [r["RoleName"] for r in cloud.iam.list_roles()["Roles"] if run_id in r["RoleName"]],
+        "private keys": [str(path) for path in (RUNS / run_id).glob("ssh_key*")],
+    }
+    return {kind: ids for kind, ids in found.items() if ids}
 
 
 @pytest.fixture(scope="session")

@@ -15,9 +15,8 @@ import pytest
 
 from gpunodes.operation import journal
 from tests.offline.api_proxy import ApiProxy, before_the_api
-from tests.offline.conftest import REPOSITORY, Cloud, parse, run_invoke, wait_until
+from tests.offline.conftest import REPOSITORY, RUNS, Cloud, left, parse, run_invoke, wait_until
 
-RUNS = REPOSITORY / ".gpunodes" / "runs"
 # One call of each step of a bake: the lock, the key, the way in, Packer's own, the seal.
 CALLS = [
     "PutParameter",
@@ -83,27 +82,6 @@ def bake(proxy: ApiProxy) -> Iterator[Bake]:
     if process.poll() is None:
         process.kill()
         process.communicate()
-
-
-def left(cloud: Cloud, run_id: str) -> dict[str, list[str]]:
-    """What carries the run's id or was made by it, asked of the API and not of our own records."""
-    of_run = [{"Name": "tag:gpunodes:run-id", "Values": [run_id]}]
-    alive = [{"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]}]
-    ec2 = cloud.ec2
-    reservations = ec2.describe_instances(Filters=alive)["Reservations"]
-    found = {
-        "instances": [i["InstanceId"] for reservation in reservations for i in reservation["Instances"]],
-        "volumes": [v["VolumeId"] for v in ec2.describe_volumes(Filters=of_run)["Volumes"]],
-        "images": [i["ImageId"] for i in ec2.describe_images(Owners=["self"])["Images"] if run_id in i["Name"]],
-        "snapshots": [s["SnapshotId"] for s in ec2.describe_snapshots(Filters=of_run)["Snapshots"]],
-        "keys": [k["KeyName"] for k in ec2.describe_key_pairs()["KeyPairs"] if run_id in k["KeyName"]],
-        "groups": [
-            g["GroupName"] for g in ec2.describe_security_groups()["SecurityGroups"] if run_id in g["GroupName"]
-        ],
-        "roles": [r["RoleName"] for r in cloud.iam.list_roles()["Roles"] if run_id in r["RoleName"]],
-        "private keys": [str(path) for path in (RUNS / run_id).glob("ssh_key*")],
-    }
-    return {kind: ids for kind, ids in found.items() if ids}
 
 
 def reap(run_id: str) -> dict[str, Any]:
