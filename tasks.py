@@ -143,14 +143,14 @@ def test_instance(  # noqa: PLR0917 - each is an option
         raise Exit(code=exit_code)
 
 
-@task(help={**_OFFLINE, **_JSON, "run": "Id of one run; without it every run of this checkout."})
-def destroy(_context: Context, offline: bool = False, json: bool = False, run: str = "") -> None:
+@task(help={**_OFFLINE, **_JSON, "run": "Id of one run.", "all": "Every run of this checkout that is over."})
+def destroy(_context: Context, offline: bool = False, json: bool = False, run: str = "", all: bool = False) -> None:  # noqa: A002
     """Destroy what runs left: test instances that were kept, and the remains of a run that was killed."""
     with errors_as_exit_codes():
         progress = TerminalProgress()
         progress.title("destroy")
         chosen, options = select(offline, progress.say)
-        destroyed = destroy_runs(chosen, options, progress, run or None)
+        destroyed = destroy_runs(chosen, options, progress, run or None, everything=all)
         report.print_json(report.destroyed_document(destroyed)) if json else report.print_destroyed(destroyed)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,9 @@ def follow(
     env: Mapping[str, str],
     cwd: Path | None = None,
     on_line: Callable[[str], None] | None = None,
+    as_logged: Callable[[str], str] = str,
     grace_seconds: float = GRACE_SECONDS,
+    limit_seconds: float | None = None,
 ) -> int:
     """Run a long program, its output line by line into `log` and to `on_line`; return its exit status.
 
@@ -60,10 +63,13 @@ def follow(
         env: added to this process's environment.
         cwd: working directory.
         on_line: told each line without its end.
+        as_logged: what of each line, with its end, goes into the log; all of it by default.
         grace_seconds: how long an interrupted program may take to clean up before it and its children are killed.
 
+        limit_seconds: how long it may take before it is interrupted; None for as long as it likes.
+
     Raises:
-        ToolError: it is not installed or cannot be started.
+        ToolError: it is not installed or cannot be started, or it took longer than its limit.
         BaseException: whatever interrupted the wait, after the program has ended.
     """
     try:
@@ -82,12 +88,17 @@ def follow(
         raise _not_started(argv[0], error) from error
     with process:
         try:
-            with log.open("a", buffering=1) as written:
+            with log.open("a", buffering=1) as written, _limited(process, limit_seconds, grace_seconds, log):
+
+                def write(text: str) -> None:
+                    written.writelines(as_logged(line) for line in text.splitlines(keepends=True))
+
                 try:
-                    _pump(process, written.write, on_line)
+                    _pump(process, write, on_line)
                 except BaseException:
-                    _interrupt(process, written.write, grace_seconds)
+                    _interrupt(process, write, grace_seconds)
                     raise
+            _kill_what_a_crash_left(process)
             return process.wait()
         except BaseException:
             _kill(process)
@@ -179,6 +190,50 @@ def _interrupt(process: subprocess.Popen[str], write: Callable[[str], object], g
     with suppress(subprocess.TimeoutExpired):
         rest, _ = process.communicate(timeout=grace_seconds)
         write(rest or "")
+
+
+@contextmanager
+def _limited(
+    process: subprocess.Popen[Any], limit_seconds: float | None, grace_seconds: float, log: Path
+) -> Iterator[None]:
+    """Interrupt a program that takes too long; kill it where it does not heed that.
+
+    Raises:
+        ToolError: it took too long.
+    """
+    if limit_seconds is None:
+        yield
+        return
+    is_late = threading.Event()
+
+    def interrupt() -> None:
+        is_late.set()
+        process.send_signal(signal.SIGINT)
+
+    timers = [
+        threading.Timer(limit_seconds, interrupt),
+        threading.Timer(limit_seconds + grace_seconds, _kill, [process]),
+    ]
+    for timer in timers:
+        timer.daemon = True
+        timer.start()
+    try:
+        yield
+    finally:
+        for timer in timers:
+            timer.cancel()
+    if is_late.is_set():
+        program = process.args[0] if isinstance(process.args, list) else "it"
+        raise ToolError(
+            f"`{program}` was interrupted, for it did not end within {limit_seconds:g} s; what it printed is in {log}."
+        )
+
+
+def _kill_what_a_crash_left(process: subprocess.Popen[Any]) -> None:
+    """A program that was killed leaves plugins that still call AWS; its number is its own until it is waited for."""
+    ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    if ended is not None and ended.si_code != os.CLD_EXITED:
+        _kill(process)
 
 
 def _kill(process: subprocess.Popen[Any]) -> None:

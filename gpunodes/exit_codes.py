@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from gpunodes.errors import GpunodesError
+from gpunodes.lasting_stderr import lasting_stderr
 
 
 @contextmanager
@@ -17,6 +18,12 @@ def errors_as_exit_codes() -> Iterator[None]:
     Raises:
         SystemExit: something went wrong; the sentence has been printed.
     """
+    with lasting_stderr(), _ending():
+        yield
+
+
+@contextmanager
+def _ending() -> Iterator[None]:
     try:
         yield
     except GpunodesError as error:

@@ -51,7 +51,7 @@ def test_every_command_is_listed_with_what_it_does() -> None:
         ("plan", ["--offline", "--json", "--source-ami", "--flavor", "--channel", "--spot"]),
         ("doctor", ["--offline", "--json", "--source-ami", "--flavor", "--spot"]),
         ("test-instance", ["--offline", "--json", "--ami", "--type", "--keep"]),
-        ("destroy", ["--offline", "--json", "--run"]),
+        ("destroy", ["--offline", "--json", "--run", "--all"]),
     ],
 )
 def test_every_option_is_explained(task: str, options: list[str]) -> None:

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from botocore.exceptions import BotoCoreError
+
 from gpunodes.aws import Clients, aws_errors
 from gpunodes.cleanup import resources
 from gpunodes.cleanup.resource_kinds import (
@@ -13,6 +15,7 @@ from gpunodes.cleanup.resource_kinds import (
     INSTANCE,
     INSTANCE_PROFILE,
     KEY_PAIR,
+    KINDS,
     LAUNCH_TEMPLATE,
     ROLE,
     SECURITY_GROUP,
@@ -20,14 +23,47 @@ from gpunodes.cleanup.resource_kinds import (
     VOLUME,
 )
 from gpunodes.cleanup.resources import ALIVE, Kind, Resource
-from gpunodes.errors import AwsError, GpunodesError
+from gpunodes.errors import AwsError, GpunodesError, PreflightError
 from gpunodes.operation.runs import TAG_STATE
 
 _GONE_SECONDS = 300.0
 _POLL_SECONDS = 2.0
 _FILTER_VALUES = 200  # the most that EC2 allows in one filter
 
-__all__ = ["ALIVE", "has_state", "remove_images", "remove_instances", "remove_key_pairs", "remove_roles"]
+__all__ = ["ALIVE", "has_state", "remove_all", "remove_images", "remove_instances", "remove_key_pairs", "remove_roles"]
+
+
+def remove_all(clients: Clients, run_id: str, wait: Callable[[float], None] = time.sleep) -> list[str]:
+    """Remove everything of the run, of every kind, but sealed images and their snapshots; return what was removed.
+
+    Raises:
+        AwsError: a call was refused, or an instance does not end; what does not depend on that is gone all the same.
+    """
+    instances = _remove(INSTANCE, clients, run_id, wait)
+    remaining = wait_until_ended(clients, instances, wait)
+    others = [kind for kind in KINDS if kind is not INSTANCE]
+    try:
+        removed = instances + _remove_each(others, clients, run_id, wait, _is_not_sealed)
+    except AwsError:
+        if not remaining:
+            raise
+    if remaining:  # what it uses could not be removed because of it
+        raise AwsError(f"Instances {', '.join(remaining)} do not terminate; look at them in the EC2 console.")
+    return removed
+
+
+def of_run(clients: Clients, run_id: str) -> list[Resource]:
+    """What exists of a run, of every kind, as AWS says now; sealed images are meant to stay.
+
+    Raises:
+        AwsError: a call was refused.
+    """
+    return [found for kind in KINDS for found in resources.find(kind, clients, run_id) if not found.is_sealed]
+
+
+def is_the_same_for_every_kind(error: GpunodesError) -> bool:
+    """Whether nobody answers, or our login is over: whatever is asked next would only wait as long for the same."""
+    return isinstance(error, PreflightError) or isinstance(error.__cause__, BotoCoreError)
 
 
 def remove_instances(clients: Clients, run_id: str, wait: Callable[[float], None] = time.sleep) -> list[str]:
@@ -108,6 +144,10 @@ def _any(_resource: Resource) -> bool:
     return True
 
 
+def _is_not_sealed(resource: Resource) -> bool:
+    return not resource.is_sealed
+
+
 def _remove_each(
     kinds: Sequence[Kind],
     clients: Clients,
@@ -122,6 +162,8 @@ def _remove_each(
         try:
             removed += _remove(kind, clients, run_id, wait, goes)
         except GpunodesError as error:
+            if is_the_same_for_every_kind(error):
+                raise
             failures.append(error)
     if failures:
         raise failures[0]

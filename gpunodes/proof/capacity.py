@@ -6,13 +6,14 @@ import re
 
 # EC2's error codes as Terraform repeats them, and their sentences where a code is missing.
 _CODE = r"Insufficient(?:Instance|Host|Reserved\w*)?Capacity|SpotMaxPriceTooLow|MaxSpotInstanceCountExceeded"
+_NOT_OFFERED = re.compile(r"not supported in your requested Availability Zone|AWS does not offer \S+", re.IGNORECASE)
 _NO_CAPACITY = re.compile(
-    rf"{_CODE}|capacity-not-available|(no|insufficient|sufficient)( \S+)? capacity"
-    r"|not supported in your requested Availability Zone",
+    rf"{_CODE}|capacity-not-available|(no|insufficient|sufficient)( \S+)? capacity|{_NOT_OFFERED.pattern}",
     re.IGNORECASE,
 )
 _FAILED_ZONE = re.compile(
-    r"requested (?:Availability Zone )?\(([a-z]{2}-[a-z0-9-]+)\)|no capacity for \S+ in ([a-z]{2}-[a-z0-9-]+)"
+    r"requested (?:Availability Zone )?\(([a-z]{2}-[a-z0-9-]+)\)"
+    r"|(?:no capacity for|does not offer) \S+ in ([a-z]{2}-[a-z0-9-]+)"
 )
 
 
@@ -36,8 +37,14 @@ def sentence(instance_type: str, error: str, log: object) -> str:
         log: where all of it is.
     """
     code, zone = re.search(_CODE, error), failed_zone(error)
+    place = f"{instance_type}{f' in {zone}' if zone else ''}"
+    if _NOT_OFFERED.search(error):
+        return (
+            f"AWS does not offer {place}; take another zone or type (`--types` goes through several); all that"
+            f" Terraform printed is in {log}."
+        )
     return (
-        f"AWS has no capacity for {instance_type}{f' in {zone}' if zone else ''} now"
+        f"AWS has no capacity for {place} now"
         f"{f' ({code.group()})' if code else ''}; take another type or zone (`--types` goes through several), or try"
         f" later; all that Terraform printed is in {log}."
     )

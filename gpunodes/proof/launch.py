@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gpunodes.aws import Clients
-from gpunodes.cleanup import leftovers, resources
+from gpunodes.cleanup import leftovers
 from gpunodes.cleanup.resource_kinds import KINDS
 from gpunodes.connection.instance_connect import InstanceConnect
 from gpunodes.connection.key_pair import KeyPair
@@ -157,15 +157,11 @@ class TestInstance:
         """Destroy it and whatever else carries the run's id, and ask AWS whether anything is left.
 
         Raises:
-            AwsError: something is.
+            AwsError: something is, or AWS does not say.
         """
-        destroy_run(self.target, self.settings, self.clients, self.run, self.progress)
-        self.progress.detail("asking AWS what is left")
-        found = [resource for kind in KINDS for resource in resources.find(kind, self.clients, self.run.run_id)]
-        left = [f"{resource.kind} {resource.id}" for resource in found]
+        left = destroy_run(self.target, self.settings, self.clients, self.run, self.progress)
         self.destroyed = {"verified": not left, "asked": [kind.name for kind in KINDS], "left": left}
-        if left:
-            raise AwsError(f"Destroyed, but AWS still has {', '.join(left)} of run {self.run.run_id}; try again.")
+        require_nothing_left(self.run, left)
 
     def connect(self) -> None:
         """Wait until SSH lets us in and cloud-init has finished.
@@ -256,11 +252,40 @@ def stack_of(target: Target, settings: Settings, run: Run, progress: Progress) -
     return terraform.Stack(STACK_FOLDER, run.folder / "terraform", environment, progress.detail)
 
 
-def destroy_run(target: Target, settings: Settings, clients: Clients, run: Run, progress: Progress) -> None:
-    """Destroy what a run launched, then ask the API what still carries its id and remove that, too."""
+def destroy_run(target: Target, settings: Settings, clients: Clients, run: Run, progress: Progress) -> list[str]:
+    """Destroy what a run made; returns what AWS still has of it then.
+
+    Terraform goes first, for it knows the order. Whatever it cannot do is done through the API, by the run's id: its
+    state may be torn, or miss what was made when it was killed.
+
+    Raises:
+        AwsError: a call was refused, or an instance does not end.
+    """
     leftovers.terminate_instances(clients, run.run_id)  # it shuts down while Terraform looks around
-    stack_of(target, settings, run, progress).destroy()
-    leftovers.remove_instances(clients, run.run_id)
-    leftovers.remove_roles(clients, run.run_id)
-    leftovers.remove_key_pairs(clients, run.run_id)
+    stack = stack_of(target, settings, run, progress)
+    try:
+        stack.destroy()
+    except ToolError as error:
+        progress.say(f"{str(error).rstrip('.')}; removing what carries the run's id through the API instead")
+    leftovers.remove_all(clients, run.run_id)
     KeyPair.of(run).forget()
+    progress.detail("asking AWS what is left")
+    left = [f"{found.kind} {found.id}" for found in leftovers.of_run(clients, run.run_id)]
+    if not left:
+        stack.forget()
+    return left
+
+
+def require_nothing_left(run: Run, left: list[str]) -> None:
+    """That AWS has nothing of a run any more.
+
+    Raises:
+        AwsError: it has.
+    """
+    if left:
+        raise AwsError(f"Destroyed, but AWS still has {', '.join(left)} of run {run.run_id}; try again.")
+
+
+def destroy_command(target: Target, run_id: str) -> str:
+    """What a person types to remove what a run left."""
+    return f"invoke destroy {'--offline ' if target.name == 'offline' else ''}--run {run_id}"

@@ -183,4 +183,4 @@ class Children:
     def destroy_command(self, run_id: str) -> str:
         """What a person types to remove what a proof left; without its id, what all runs left."""
         option = " --offline" if self.is_offline else ""
-        return f"invoke destroy{option}{f' --run {run_id}' if run_id else ''}"
+        return f"invoke destroy{option}{f' --run {run_id}' if run_id else ' --all'}"

@@ -14,7 +14,7 @@ from gpunodes.operation import runs
 from gpunodes.operation.steps import Progress, Step, Timing, run_steps
 from gpunodes.proof import check, verdict_tags
 from gpunodes.proof.check import Check
-from gpunodes.proof.launch import TestInstance, Wish
+from gpunodes.proof.launch import TestInstance, Wish, destroy_command
 from gpunodes.proof.proof_steps import ProofSteps
 from gpunodes.recipe import ami
 from gpunodes.settings import Settings
@@ -83,8 +83,9 @@ def prove(
     with runs.going_on(run):
         # Now, and once more with every timing: a clean-up that fails must not cost what was seen.
         written = Step("write the evidence", lambda: _write(work, timings))
+        remedy = f"run `{destroy_command(target, run.run_id)}`"
         try:
-            run_steps([*_steps(work), written], progress, keep=work.wish.keep, timings=timings)
+            run_steps([*_steps(work), written], progress, keep=work.wish.keep, timings=timings, remedy=remedy)
             is_there = work.look_for_the_image() == ami.AVAILABLE
             path = _write(work, timings)
             state = _tag(work, path) if work.wish.tag and is_there else ""
@@ -173,9 +174,7 @@ def _tag(work: ProofSteps, proof: Path) -> str:
 
 
 def _kept(work: ProofSteps) -> dict[str, str]:
-    option = "--offline " if work.target.name == "offline" else ""
-    run_id = work.instance.run.run_id
-    return {"ssh": work.instance.ssh_command, "destroy": f"invoke destroy {option}--run {run_id}"}
+    return {"ssh": work.instance.ssh_command, "destroy": destroy_command(work.target, work.instance.run.run_id)}
 
 
 def _write(work: ProofSteps, timings: list[Timing]) -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,6 +13,8 @@ from typing import Any
 
 from gpunodes import commands
 from gpunodes.errors import ToolError
+from gpunodes.proof import terraform_failure
+from gpunodes.proof.terraform_output import TerraformOutput, readable
 from gpunodes.tool_versions import installed_version
 
 OLDEST = (1, 7, 0)
@@ -22,6 +23,8 @@ _MIRROR_PARENTS = (
     Path("/usr/local/share/terraform/plugins"),
     Path("/usr/share/terraform/plugins"),
 )
+_LIMIT_SECONDS = 900.0  # Terraform itself gives an instance ten minutes to come up; a network that is silent, forever
+_LOCK_SECONDS = 60  # a Terraform whose starter was killed ends at the next line that it prints, every 10 s
 _REGISTRY = "registry.terraform.io"
 
 
@@ -141,44 +144,47 @@ class Stack:
         self._variables_file.write_text(json.dumps(dict(variables), indent=2))
         with _alone(self.environment):
             self._terraform("init", "-lockfile=readonly", f"-backend-config=path={self.state}")
-        self._terraform("apply", "-auto-approve", f"-var-file={self._variables_file}")
+        self._terraform("apply", "-json", "-auto-approve", f"-var-file={self._variables_file}")
         state = json.loads(self.state.read_text())
         return {name: output["value"] for name, output in state["outputs"].items()}
 
     def destroy(self) -> None:
         """Destroy all that the state holds; nothing to do where nothing was applied.
 
+        Nothing is looked up before: an image that vanished meanwhile must not keep its instance.
+
         Raises:
-            ToolError: Terraform failed.
+            ToolError: Terraform failed, or the state cannot be read.
         """
         if not self.state.exists():
             return
-        self._terraform("destroy", "-auto-approve", f"-var-file={self._variables_file}")
+        self._terraform(
+            "destroy",
+            "-json",
+            "-auto-approve",
+            "-refresh=false",
+            f"-lock-timeout={_LOCK_SECONDS}s",
+            f"-var-file={self._variables_file}",
+        )
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing that was made is left."""
-        return not self.state.exists() or not json.loads(self.state.read_text()).get("resources")
+    def forget(self) -> None:
+        """Put the state aside once nothing that it names exists any more."""
+        if self.state.exists():
+            self.state.replace(self.state.with_suffix(".tfstate.forgotten"))
 
     @property
     def _variables_file(self) -> Path:
         return self.folder / "run.tfvars.json"
 
     def _terraform(self, command: str, *arguments: str) -> None:
-        errors: list[str] = []
-
-        def note(line: str) -> None:
-            if found := re.search(r"Error: (.+)", line):
-                errors.append(found.group(1).strip(" ╷│╵"))
-            elif ": " in line and line[:1].islower():
-                self.on_step(line.split(" [", maxsplit=1)[0])
-
+        output = TerraformOutput(self.on_step)
         status = commands.follow(
             ["terraform", f"-chdir={self.source}", command, "-input=false", "-no-color", *arguments],
             log=self.log,
             env={**self.environment, "TF_DATA_DIR": str(self.folder / ".terraform")},
-            on_line=note,
+            on_line=output.take,
+            as_logged=readable,
+            limit_seconds=_LIMIT_SECONDS,
         )
         if status != 0:
-            reason = (errors[0] if errors else f"exit status {status}").rstrip(".")
-            raise ToolError(f"`terraform {command}` failed: {reason}; all that it printed is in {self.log}.")
+            raise ToolError(terraform_failure.sentence(command, status, output.errors, str(self.log)))

@@ -150,6 +150,43 @@ def test_program_that_ignores_the_interrupt_is_killed_with_its_children(tmp_path
     assert all(ends(process_id) for process_id in process_ids)
 
 
+@pytest.mark.parametrize(("code", "said"), [(CLEANS_UP, "cleaned up\n"), (IGNORES, "")], ids=["heeds", "ignores"])
+def test_program_that_takes_too_long_is_interrupted_and_then_killed(tmp_path: Path, code: str, said: str) -> None:
+    lines: list[str] = []
+
+    with pytest.raises(ToolError, match=r"python\S*` was interrupted, for it did not end within 1 s"):
+        commands.follow(
+            python(code), log=tmp_path / "log", env={}, on_line=lines.append, limit_seconds=1, grace_seconds=1
+        )
+
+    assert (tmp_path / "log").read_text().endswith(said)
+    assert code == CLEANS_UP or all(ends(int(process_id)) for process_id in lines[0].split())
+
+
+def test_program_that_is_killed_takes_what_it_started_with_it(tmp_path: Path) -> None:
+    lines: list[str] = []
+    killed = IGNORES.replace("time.sleep(60)\n", "os.close(1); os.close(2); os.kill(os.getpid(), signal.SIGKILL)\n")
+    quiet = killed.replace(
+        '"import time; time.sleep(60)"]', '"import time; time.sleep(60)"], stdout=subprocess.DEVNULL'
+    )
+
+    status = commands.follow(python(quiet), log=tmp_path / "log", env={}, on_line=lines.append)
+
+    assert status == -signal.SIGKILL
+    assert all(ends(int(process_id)) for process_id in lines[0].split())
+
+
+def test_log_gets_what_a_person_reads(tmp_path: Path) -> None:
+    lines: list[str] = []
+
+    commands.follow(
+        python("print('one'); print('two')"), log=tmp_path / "log", env={}, on_line=lines.append, as_logged=str.upper
+    )
+
+    assert lines == ["one", "two"]
+    assert (tmp_path / "log").read_text() == "ONE\nTWO\n"
+
+
 def test_callback_that_fails_ends_the_program(tmp_path: Path) -> None:
     def fail(_line: str) -> None:
         raise ValueError("no such line")

@@ -7,7 +7,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -33,7 +33,9 @@ class Refusal:
         if "X-Amz-Target" in headers:
             return self.status, {}, json.dumps({"__type": self.code, "message": self.message}).encode()
         error = f"<Error><Code>{self.code}</Code><Message>{self.message}</Message></Error>"
-        return self.status, {}, f"<Response><Errors>{error}</Errors><RequestID>1</RequestID></Response>".encode()
+        if "/ec2/" in headers.get("Authorization", ""):
+            return self.status, {}, f"<Response><Errors>{error}</Errors><RequestID>1</RequestID></Response>".encode()
+        return self.status, {}, f"<ErrorResponse>{error}<RequestId>1</RequestId></ErrorResponse>".encode()
 
 
 def quota_of(vcpus: float) -> Callable[[bytes], dict[str, Any]]:
@@ -67,21 +69,29 @@ class ApiProxy:
 
 
 @contextmanager
+def before(upstream: str) -> Iterator[tuple[ApiProxy, str]]:
+    """A proxy before an API, and its own URL."""
+    proxy = ApiProxy()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(proxy, upstream))
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield proxy, f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@contextmanager
 def before_the_api(layout: Layout) -> Iterator[ApiProxy]:
     """Put a proxy between the offline cloud and whoever asks `localaws` for its endpoint."""
     facts = json.loads(layout.daemon_facts.read_text())
-    proxy = ApiProxy()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(proxy, facts["endpoint_url"]))
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    changed = {**facts, "endpoint_url": f"http://127.0.0.1:{server.server_port}"}
-    layout.daemon_facts.write_text(json.dumps(changed))
-    try:
-        yield proxy
-    finally:
-        layout.daemon_facts.write_text(json.dumps(facts))
-        server.shutdown()
-        server.server_close()
+    with before(facts["endpoint_url"]) as (proxy, url):
+        layout.daemon_facts.write_text(json.dumps({**facts, "endpoint_url": url}))
+        try:
+            yield proxy
+        finally:
+            layout.daemon_facts.write_text(json.dumps(facts))
 
 
 def _handler(proxy: ApiProxy, upstream: str) -> type[BaseHTTPRequestHandler]:
@@ -89,6 +99,10 @@ def _handler(proxy: ApiProxy, upstream: str) -> type[BaseHTTPRequestHandler]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+
+        def handle(self) -> None:
+            with suppress(ConnectionResetError):  # who asks may have been killed
+                super().handle()
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))

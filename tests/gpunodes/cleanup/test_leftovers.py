@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, EndpointConnectionError
 
 from gpunodes.aws import Clients
 from gpunodes.cleanup import leftovers
@@ -104,6 +104,31 @@ def test_removing_a_second_time_does_nothing(clients: Clients) -> None:
     assert removed == []
 
 
+def test_all_of_the_run_alone_goes_and_nothing_is_found_of_it_then(clients: Clients) -> None:
+    ours, other = make(clients, RUN_ID), make(clients, "other")
+    clients.client("iam").create_role(RoleName=f"gpunodes-{RUN_ID}-x", AssumeRolePolicyDocument="{}")
+    assert len(leftovers.of_run(clients, RUN_ID)) == 5
+
+    removed = leftovers.remove_all(clients, RUN_ID, never)
+
+    assert removed == [ours.instance, ours.group, ours.key_pair, f"gpunodes-{RUN_ID}-x", ours.image]
+    assert leftovers.of_run(clients, RUN_ID) == []
+    assert {found.id for found in leftovers.of_run(clients, "other")} == {
+        other.instance, other.group, other.key_pair, other.image
+    }  # fmt: skip
+
+
+def test_a_sealed_image_stays_where_all_of_its_run_goes(clients: Clients) -> None:
+    made = make(clients, RUN_ID)
+    clients.ec2.create_tags(
+        Resources=[made.image, *made.snapshots], Tags=[{"Key": "gpunodes:state", "Value": "candidate"}]
+    )
+
+    assert made.image not in leftovers.remove_all(clients, RUN_ID, never)
+    assert leftovers.of_run(clients, RUN_ID) == []
+    assert clients.ec2.describe_images(ImageIds=[made.image])["Images"]
+
+
 class SlowEc2:
     """EC2 with one instance that takes so many looks to end; security groups may go only then."""
 
@@ -158,6 +183,21 @@ def test_a_kind_that_cannot_be_removed_does_not_keep_the_others() -> None:
         leftovers.remove_instances(cast("Clients", ec2), "ours", FakeClock().wait)
 
     assert ec2.deleted_groups == ["sg-1"]
+
+
+def test_where_nobody_answers_no_other_kind_is_waited_for() -> None:
+    class Away(SlowEc2):
+        def paginate(self, **arguments: Any) -> list[dict[str, Any]]:
+            if self.asked == "describe_volumes":
+                raise EndpointConnectionError(endpoint_url="https://ec2")
+            return super().paginate(**arguments)
+
+    ec2 = Away(looks=1)
+
+    with pytest.raises(AwsError, match="did not answer while looking for volumes"):
+        leftovers.remove_instances(cast("Clients", ec2), "ours", FakeClock().wait)
+
+    assert ec2.deleted_groups == []
 
 
 def test_instance_that_does_not_end_is_named_after_five_minutes() -> None:

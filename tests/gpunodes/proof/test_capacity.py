@@ -49,6 +49,7 @@ def test_the_zone_that_aws_had_chosen_is_read_from_its_sentence(error: str, zone
             NO_CAPACITY.format(zone="us-west-2-lax-1a"),
             "AWS has no capacity for g5.xlarge in us-west-2-lax-1a now (InsufficientInstanceCapacity); take another",
         ),
+        (UNSUPPORTED, "AWS does not offer g5.xlarge in us-east-1e; take another zone or type ("),
         ("Insufficient capacity.", "AWS has no capacity for g5.xlarge now; take another type or zone ("),
     ],
 )

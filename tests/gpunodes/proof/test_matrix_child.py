@@ -118,4 +118,4 @@ def test_arguments_are_those_of_one_proof_that_does_not_tag() -> None:
 
 def test_the_way_to_destroy_names_run_and_target() -> None:
     assert Children("ami-1", Path(), print).destroy_command("r1") == "invoke destroy --run r1"
-    assert Children("ami-1", Path(), print, is_offline=True).destroy_command("") == "invoke destroy --offline"
+    assert Children("ami-1", Path(), print, is_offline=True).destroy_command("") == "invoke destroy --offline --all"

@@ -13,9 +13,9 @@ from gpunodes.proof.terraform import Stack, cli_environment, find_mirror
 from tests.gpunodes.fakes import executable
 
 APPLY_PRINTS = """
-aws_instance.gpu: Creating...
-aws_instance.gpu: Still creating... [10s elapsed]
-Apply complete! Resources: 1 added, 0 changed, 0 destroyed.
+{"@message":"aws_instance.gpu: Creating...","type":"apply_start"}
+{"@message":"aws_instance.gpu: Still creating... [10s elapsed]","type":"apply_progress"}
+{"@message":"Apply complete! Resources: 1 added, 0 changed, 0 destroyed.","type":"change_summary"}
 """
 # Writes down what it was called with; `apply` makes a state with one output, `destroy` empties it.
 FAKE_TERRAFORM = f"""
@@ -33,12 +33,8 @@ esac
 FAILS = """
 [ "$2" = apply ] || exit 0
 cat <<'END'
-╷
-│ Error: creating EC2 Instance: InvalidAMIID.NotFound: no such image.
-│
-│   with aws_instance.gpu,
-╵
-Error: a second one
+{"@message":"Error: one","type":"diagnostic","diagnostic":{"severity":"error","summary":"no such image.","detail":""}}
+{"@message":"Error: two","type":"diagnostic","diagnostic":{"severity":"error","summary":"a second one","detail":""}}
 END
 exit 1
 """
@@ -186,15 +182,23 @@ def test_apply_says_what_terraform_is_doing(stack: Stack, steps: list[str]) -> N
     assert steps == ["aws_instance.gpu: Creating...", "aws_instance.gpu: Still creating..."]
 
 
-def test_nothing_is_left_before_apply_and_after_destroy(stack: Stack) -> None:
-    empty = [stack.is_empty]
+def test_state_is_put_aside_once_nothing_of_it_exists(stack: Stack) -> None:
+    stack.forget()
     stack.apply({})
-    empty.append(stack.is_empty)
     stack.destroy()
-    empty.append(stack.is_empty)
+    stack.forget()
+    stack.destroy()
 
-    assert empty == [True, False, True]
     assert calls(stack) == ["init", "apply", "destroy"]
+    assert [path.name for path in stack.folder.glob("terraform.tfstate*")] == ["terraform.tfstate.forgotten"]
+
+
+def test_destroy_looks_nothing_up_and_waits_for_who_holds_the_state(stack: Stack) -> None:
+    stack.apply({})
+    stack.destroy()
+
+    last = Path(stack.environment["CALLS"]).read_text().splitlines()[-1].split()
+    assert {"-json", "-refresh=false", "-lock-timeout=60s"} <= set(last)
 
 
 def test_destroy_without_a_state_starts_nothing(stack: Stack) -> None:
@@ -210,9 +214,9 @@ def test_first_error_of_terraform_is_the_reason(stack: Stack, tmp_path: Path) ->
         stack.apply({})
 
     assert str(caught.value) == (
-        "`terraform apply` failed: creating EC2 Instance: InvalidAMIID.NotFound: no such image;"
-        f" all that it printed is in {stack.folder}/terraform.log."
+        f"`terraform apply` failed: no such image; all that it printed is in {stack.folder}/terraform.log."
     )
+    assert (stack.folder / "terraform.log").read_text() == "Error: one\nError: two\n"
 
 
 def test_failure_without_a_word_is_told_by_its_status(stack: Stack, tmp_path: Path) -> None:
