@@ -80,7 +80,9 @@ class InstanceConnect:
         except AwsError as error:
             code = _code_of(error)
             if code in _LATER_CODES:
-                return error
+                later = AwsError(f"EC2 Instance Connect answers {code}")
+                later.__cause__ = error
+                return later
             if code in _FORBIDDEN_CODES:
                 raise AwsError(
                     f"You may not push an SSH key to {self._instance_id} as {self._user}; "

@@ -14,7 +14,7 @@ import fabric
 import invoke.exceptions
 import paramiko
 
-from gpunodes.errors import ToolError
+from gpunodes.errors import AwsError, ToolError
 
 _CONNECT_SECONDS = 5
 _POLL_SECONDS = 0.2
@@ -128,6 +128,8 @@ class Remote:
     def _advice(self, failure: Exception) -> str:
         if self._admit and isinstance(failure, paramiko.AuthenticationException):
             return "its image needs the package ec2-instance-connect, or set ssh_key in gpunodes.toml to key_pair"
+        if isinstance(failure, AwsError):
+            return "see whether it runs, and try again"
         return "look at its console output"
 
     def _run(self, command: str) -> Any:

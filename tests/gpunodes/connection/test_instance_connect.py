@@ -72,7 +72,7 @@ def test_what_may_be_otherwise_soon_is_told_and_asked_again_after_a_while(code: 
     way_in = connect_to(api, clock)
 
     for _ in range(5):
-        assert code in str(way_in.admit())
+        assert str(way_in.admit()) == f"EC2 Instance Connect answers {code}"
     assert len(api.pushes) == 1
 
     clock.now += 2

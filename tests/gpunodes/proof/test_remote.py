@@ -145,7 +145,7 @@ def test_being_refused_for_now_is_tried_again_and_told_when_the_patience_ends(ke
     clock, doorkeeper = FakeClock(), Doorkeeper(1000)
     remote = Remote(f"127.0.0.1:{silent_port}", "nobody", key, admit=doorkeeper)
 
-    with pytest.raises(ToolError, match=r"within 1 s \(Too many requests\.\); look at its console output\."):
+    with pytest.raises(ToolError, match=r"within 1 s \(Too many requests\.\); see whether it runs, and try again\."):
         remote.connect(1, clock, clock.wait)
     assert doorkeeper.asked > 1
 
