@@ -114,7 +114,8 @@ class Remote:
         try:
             self._connection.open()
         except _BROKEN as error:
-            self._connection.close()
+            # Fabric closes only what it has opened: a login that was refused would stay, until sshd takes no more.
+            self._connection.client.close()
             return error
         return None
 

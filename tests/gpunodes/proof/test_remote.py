@@ -158,13 +158,14 @@ class Stranger(paramiko.ServerInterface):  # type: ignore[misc]  # paramiko has 
 
 
 class Strange(socketserver.BaseRequestHandler):
-    """Serves it."""
+    """Serves it, until the other side hangs up."""
 
     def handle(self) -> None:
         with paramiko.Transport(self.request) as transport:
             transport.add_server_key(HOST_KEY)
             transport.start_server(server=Stranger())
             transport.join(20)
+            self.server.hung_up.append(not transport.is_alive())  # type: ignore[attr-defined]
 
 
 HOST_KEY = paramiko.ECDSAKey.generate()
@@ -173,11 +174,14 @@ HOST_KEY = paramiko.ECDSAKey.generate()
 @pytest.fixture
 def strange_port() -> Iterator[int]:
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Strange) as server:
+        hung_up = server.hung_up = []  # type: ignore[attr-defined]
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield server.server_address[1]
         server.shutdown()
         thread.join()
+    # An attempt that failed must not stay connected: sshd takes ten of them, and then nobody.
+    assert hung_up == [True]
 
 
 @pytest.mark.parametrize(
