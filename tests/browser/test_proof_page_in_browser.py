@@ -75,7 +75,7 @@ def test_everything_can_be_read(browser: Browser, pages: dict[str, Path], name: 
         assert not any(plot["cut"] for plot in seen["plots"])
 
 
-@pytest.mark.parametrize(("name", "count"), [("passed", 28), ("failed", 30), ("large", 70)])
+@pytest.mark.parametrize(("name", "count"), [("passed", 27), ("failed", 29), ("large", 69)])
 def test_plots_are_drawn_at_the_width_of_the_page(
     browser: Browser, pages: dict[str, Path], count: int, view: View, name: str
 ) -> None:
