@@ -62,9 +62,9 @@ def test_verdict_comes_first_then_why_then_image_type_and_time() -> None:
     text = page(proof_documents.passed()).text
 
     assert text.startswith(
-        "Passed All 28 checks passed: every metric of every GPU was read back from CloudWatch. ami-0123456789abcdef0 "
+        "Passed All 29 checks passed: every metric of every GPU was read back from CloudWatch. ami-0123456789abcdef0 "
         "gpunodes-debian-12-20261122-100000 on g4dn.xlarge in eu-central-1b, 22 November 2026, 10:17:09 UTC "
-        "checks passed 28 of 28 failed 0 GPUs 1 took 16 min 57 s cost 0.14 USD"
+        "checks passed 29 of 29 failed 0 GPUs 1 took 16 min 57 s cost 0.14 USD"
     )
 
 
@@ -75,7 +75,7 @@ def test_what_failed_follows_the_verdict() -> None:
 
     assert text.startswith(f"Failed {document['reason']} ami-")
     assert "in an offline cloud" in text
-    assert "checks passed 25 of 28 failed 2 not answered 1 GPUs 4" in text
+    assert "checks passed 26 of 29 failed 2 not answered 1 GPUs 4" in text
     problems = text[text.index("took") : text.index("Image")]
     assert "memory used rises by what was allocated, step by step GPU 1 rose by 0.02 GiB instead of" in problems
     assert "datapoints are fresh and without gaps GPU 2 has no datapoint after 10:09 UTC" in problems
