@@ -158,6 +158,7 @@ class Stack:
         """
         if not self.state.exists():
             return
+        # The state says what was made. To read all of it again takes seconds, and fails where the image is gone.
         self._terraform(
             "destroy",
             "-json",

@@ -201,6 +201,15 @@ def test_destroy_looks_nothing_up_and_waits_for_who_holds_the_state(stack: Stack
     assert {"-json", "-refresh=false", "-lock-timeout=60s"} <= set(last)
 
 
+def test_destroy_reads_nothing_again_for_an_image_may_be_gone(stack: Stack) -> None:
+    stack.apply({})
+    stack.destroy()
+
+    last = Path(stack.environment["CALLS"]).read_text().splitlines()[-1].split()
+    assert last[1] == "destroy"
+    assert "-refresh=false" in last
+
+
 def test_destroy_without_a_state_starts_nothing(stack: Stack) -> None:
     stack.destroy()
 
