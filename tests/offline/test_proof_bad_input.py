@@ -17,6 +17,7 @@ NO_CAPACITY = Refusal(
     "We currently do not have sufficient capacity in the Availability Zone you requested (us-east-1a).",
     500,
 )
+NO_IMAGE = Refusal("InvalidAMIID.NotFound", "The image id does not exist")
 THROTTLED = Refusal("Throttling", "Rate exceeded")
 READS = ("GetMetricData", "GetMetricStatistics", "ListMetrics")
 ENOUGH_TO_OUTLAST_BOTO3 = 7
@@ -160,7 +161,11 @@ def test_an_image_that_goes_before_the_launch_is_named(cloud: Cloud, proxy: ApiP
 
 
 def test_an_image_that_goes_before_the_second_clone_ends_the_proof(cloud: Cloud, proxy: ApiProxy, copy: str) -> None:
-    proxy.after = once("RunInstances", lambda: cloud.ec2.deregister_image(ImageId=copy))
+    def take_away() -> None:
+        cloud.ec2.deregister_image(ImageId=copy)
+        proxy.answers["RunInstances"] = lambda _body: NO_IMAGE  # moto would launch from nothing
+
+    proxy.after = once("RunInstances", take_away)
 
     error = error_of(cloud, "--ami", copy, exit_code=3)
 
