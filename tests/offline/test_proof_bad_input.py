@@ -175,6 +175,15 @@ def test_an_image_that_goes_before_the_second_clone_ends_the_proof(cloud: Cloud,
     assert (document["result"], document["destroyed"]["verified"]) == ("failed", True)
 
 
+def test_reads_that_are_throttled_for_ever_end_the_proof(cloud: Cloud, proxy: ApiProxy, candidate: str) -> None:
+    for call in READS:
+        proxy.answers[call] = lambda _body: THROTTLED
+
+    error = error_of(cloud, "--ami", candidate, exit_code=3)
+
+    assert "AWS throttled us for 60 s while reading datapoints from CloudWatch; find out what else asks" in error
+
+
 def test_throttled_reads_are_outlasted_and_an_image_that_goes_late_is_no_longer_judged(
     cloud: Cloud, proxy: ApiProxy, copy: str
 ) -> None:
@@ -190,12 +199,3 @@ def test_throttled_reads_are_outlasted_and_an_image_that_goes_late_is_no_longer_
     }
     assert len(document["checks"]) == 28
     assert (document["result"], document["destroyed"]["verified"]) == ("failed", True)
-
-
-def test_reads_that_are_throttled_for_ever_end_the_proof(cloud: Cloud, proxy: ApiProxy, candidate: str) -> None:
-    for call in READS:
-        proxy.answers[call] = lambda _body: THROTTLED
-
-    error = error_of(cloud, "--ami", candidate, exit_code=3)
-
-    assert "AWS throttled us for 60 s while reading datapoints from CloudWatch; find out what else asks" in error
