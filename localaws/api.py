@@ -14,16 +14,14 @@ from urllib.parse import parse_qs
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from localaws import instance_connect
+from localaws.image_aliases import ImageAliases
+from localaws.image_lifecycle import ImageLifecycle
+from localaws.image_parameters import ImageParameters
 from localaws.instance_connect import Push, PushedKeys
 from localaws.permissions import Denials, refusal
-from localaws.wsgi import Answer, take_body
+from localaws.wsgi import Answer, WSGIApp, take_body
 
 _LARGEST_EC2_FORM_BYTES = 1_000_000
-# What moto says of an image that was made from an instance; EC2 says ebs, and Packer bakes from nothing else. Both have
-# the same length, so that the response's headers stay true.
-_MOTOS_ROOT_DEVICE = b"<rootDeviceType>standard</rootDeviceType>"
-_ROOT_DEVICE = b"<rootDeviceType>ebs</rootDeviceType>".ljust(len(_MOTOS_ROOT_DEVICE))
-_WSGIApp = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class Ec2Call:
     parameters: dict[str, str]
 
 
-def load_moto(amis_file: Path) -> _WSGIApp:
+def load_moto(amis_file: Path) -> WSGIApp:
     """Import moto's server application, set up before it is imported, as moto demands.
 
     Args:
@@ -49,24 +47,27 @@ def load_moto(amis_file: Path) -> _WSGIApp:
     os.environ["MOTO_IAM_LOAD_MANAGED_POLICIES"] = "true"
     from moto.server import DomainDispatcherApplication, create_backend_app  # noqa: PLC0415 - see above
 
-    application: _WSGIApp = DomainDispatcherApplication(create_backend_app)
+    application: WSGIApp = DomainDispatcherApplication(create_backend_app)
     return application
 
 
 class ObservedApi:
     """A WSGI application that passes everything to moto and puts successful EC2 changes on a queue.
 
-    One answer is put right: images made from instances have an EBS root device. What `denials` forbids is refused, and
-    `pushed_keys` gets the SSH keys that are pushed to instances.
+    What moto lacks of the life of images, and of parameters that name one, is answered here. What `denials` forbids is
+    refused, and `pushed_keys` gets the SSH keys that are pushed to instances.
 
     Args:
         moto: the application that answers.
         launched: given every answer of RunInstances, which is held back until this returns.
     """
 
-    def __init__(self, moto: _WSGIApp, launched: Callable[[bytes], object] = lambda _: None) -> None:
+    def __init__(self, moto: WSGIApp, launched: Callable[[bytes], object] = lambda _: None) -> None:
         self._moto = moto
         self._launched = launched
+        self._images = ImageLifecycle(moto)
+        self._image_parameters = ImageParameters(moto, self)
+        self._image_aliases = ImageAliases(moto, self)
         self.denials: Denials | None = None
         self.pushed_keys: PushedKeys | None = None
         self.calls: queue.SimpleQueue[Ec2Call] = queue.SimpleQueue()
@@ -75,11 +76,14 @@ class ObservedApi:
         """Serve one request (PEP 3333)."""
         form = _ec2_form(environ)
         push = instance_connect.push_in(environ)
-        if refused := self._refusal(environ, push):
-            status, headers, body = refused
-            start_response(status, headers)
-            return [body]
+        answer = self._refusal(environ, push) or self._image_parameters.answer(environ)
+        if answer is not None:
+            return answer.send(start_response)
         action = form.get("Action", "")
+        if (answer := self._of_images(environ, form)) is not None:
+            if answer.is_success:
+                self._note(action, form)
+            return answer.send(start_response)
         statuses: list[str] = []
 
         def note_status(status: str, *rest: Any) -> Any:
@@ -87,16 +91,29 @@ class ObservedApi:
             return start_response(status, *rest)
 
         response = self._moto(environ, note_status)
-        if push and self.pushed_keys and statuses[-1:] == ["200 OK"]:
+        if statuses[-1:] != ["200 OK"]:
+            return response
+        if push and self.pushed_keys:
             self.pushed_keys.add(push)
-        if action == "DescribeImages":
-            return [chunk.replace(_MOTOS_ROOT_DEVICE, _ROOT_DEVICE) for chunk in response]
-        if action and not action.startswith("Describe") and statuses[-1:] == ["200 OK"]:
-            self.calls.put(Ec2Call(action, form))
-            if action == "RunInstances":
-                response = list(response)
-                self._launched(b"".join(response))
+        self._note(action, form)
+        if action == "RunInstances":
+            response = list(response)
+            self._launched(b"".join(response))
         return response
+
+    def _of_images(self, environ: dict[str, Any], form: dict[str, str]) -> Answer | None:
+        """The answer to a call that concerns images; None where moto has all that it takes."""
+        if form.get("Action") == "DescribeLaunchTemplateVersions":
+            return self._image_aliases.describe_versions(environ, form)
+        if form.get("Action") == "RunInstances":
+            refused = self._image_aliases.resolve_launch(environ, form)
+            if refused is not None:
+                return refused
+        return self._images.answer(environ, form)
+
+    def _note(self, action: str, form: dict[str, str]) -> None:
+        if action and not action.startswith("Describe"):
+            self.calls.put(Ec2Call(action, form))
 
     def _refusal(self, environ: dict[str, Any], push: Push | None) -> Answer | None:
         if self.denials and (forbidden := self.denials.forbids(environ)):

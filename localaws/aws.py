@@ -59,8 +59,9 @@ class Account:
         ]
 
     def images(self) -> list[dict[str, Any]]:
-        """Every image of the account (DescribeImages)."""
-        images: list[dict[str, Any]] = self.ec2.describe_images(Owners=["self"])["Images"]
+        """Every image of the account, disabled ones too, which may be enabled again (DescribeImages)."""
+        found = self.ec2.describe_images(Owners=["self"], IncludeDisabled=True)
+        images: list[dict[str, Any]] = found["Images"]
         return images
 
     def report_stopped(self, instance_id: str) -> None:

@@ -1,13 +1,54 @@
-"""What the parts that stand before moto's API share: a request's body, which moto still has to read, and refusals."""
+"""What the parts that stand before moto's API share: requests whose body moto still has to read, and answers."""
 
 from __future__ import annotations
 
 import io
 import json
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
-Answer = tuple[str, list[tuple[str, str]], bytes]
-"""Status, headers and body."""
+WSGIApp = Callable[[dict[str, Any], Any], Iterable[bytes]]
+_OK = "200 OK"
+
+
+class Answer(NamedTuple):
+    """What is sent back (PEP 3333).
+
+    Attributes:
+        status: with its reason phrase.
+        headers: name and value.
+        body: as the headers describe it.
+    """
+
+    status: str
+    headers: list[tuple[str, str]]
+    body: bytes
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the call did what it was asked to do."""
+        return self.status == _OK
+
+    def send(self, start_response: Callable[..., Any]) -> list[bytes]:
+        """Answer a request with it; the length is that of the body."""
+        others = [(name, value) for name, value in self.headers if name.lower() != "content-length"]
+        start_response(self.status, [*others, ("Content-Length", str(len(self.body)))])
+        return [self.body]
+
+
+def call(application: WSGIApp, environ: Mapping[str, Any], body: bytes) -> Answer:
+    """Put a request with this body to an application in the name of whoever made another one.
+
+    Args:
+        application: such as moto's.
+        environ: of the other request: same account, same region.
+        body: of this one.
+    """
+    mine = {**environ, "CONTENT_LENGTH": str(len(body)), "wsgi.input": io.BytesIO(body)}
+    started: list[Any] = []
+    chunks = application(mine, lambda status, headers, *_: started.extend((status, headers)))
+    whole = b"".join(chunks)  # an application may begin to answer only now
+    return Answer(started[0], list(started[1]), whole)
 
 
 def take_body(environ: dict[str, Any], largest_bytes: int) -> bytes | None:
@@ -35,4 +76,4 @@ def json_error(status: str, code: str, message: str) -> Answer:
         message: for people.
     """
     body = json.dumps({"__type": code, "message": message}).encode()
-    return status, [("Content-Type", "application/x-amz-json-1.0"), ("Content-Length", str(len(body)))], body
+    return Answer(status, [("Content-Type", "application/x-amz-json-1.0"), ("Content-Length", str(len(body)))], body)

@@ -56,22 +56,6 @@ def seen(observed: ObservedApi) -> list[Ec2Call]:
 _REBOOT = urlencode({"Action": "RebootInstances", "Version": "2016-11-15", "InstanceId.1": "i-1"}).encode()
 
 
-def test_image_made_from_an_instance_has_an_ebs_root_device_and_the_answer_keeps_its_length() -> None:
-    answer = b"<item><rootDeviceType>standard</rootDeviceType></item>"
-
-    def moto(_environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        start_response("200 OK", [("Content-Length", str(len(answer)))])
-        return [answer]
-
-    describe = urlencode({"Action": "DescribeImages"}).encode()
-    _, body = send(ObservedApi(moto), request(describe))
-    _, other = send(ObservedApi(moto), request(urlencode({"Action": "DescribeVolumes"}).encode()))
-
-    assert body.split() == [b"<item><rootDeviceType>ebs</rootDeviceType>", b"</item>"]
-    assert len(body) == len(answer)
-    assert other == answer
-
-
 def test_change_is_seen_and_answered() -> None:
     moto = RecordingApp()
     observed = ObservedApi(moto)
