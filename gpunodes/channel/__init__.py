@@ -1,0 +1,1 @@
+"""A channel: the parameter that names its image, and what it named before."""

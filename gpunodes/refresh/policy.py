@@ -1,0 +1,146 @@
+"""When a channel gets a new image: `refresh.toml` at the top of the checkout, a table for each channel."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
+from typing import Any
+
+import tomllib
+
+from gpunodes.errors import UsageError
+from gpunodes.settings import REPOSITORY
+
+POLICY_FILE = REPOSITORY / "refresh.toml"
+NOW, WINDOW = "now", "window"
+WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+_WINDOW = re.compile(r"(?P<day>[a-z]+) (?P<begin>\d\d:\d\d)-(?P<end>\d\d:\d\d)", re.IGNORECASE)
+_WEEK = timedelta(days=7)
+
+
+@dataclass(frozen=True)
+class Window:
+    """Hours of a week in which what is not urgent may be baked.
+
+    Attributes:
+        weekday: 0 for Monday.
+        begin: UTC.
+        length: of it, at most a day.
+    """
+
+    weekday: int
+    begin: time
+    length: timedelta
+
+    def contains(self, moment: datetime) -> bool:
+        """Whether a moment (UTC) lies in it."""
+        return self._last_begin(moment) + self.length > moment
+
+    def next_begin(self, moment: datetime) -> datetime:
+        """When it opens next after a moment, UTC."""
+        return self._last_begin(moment) + _WEEK
+
+    def _last_begin(self, moment: datetime) -> datetime:
+        begin = datetime.combine(moment.date(), self.begin, UTC)
+        begin -= timedelta(days=(begin.weekday() - self.weekday) % 7)
+        return begin if begin <= moment else begin - _WEEK
+
+
+@dataclass(frozen=True)
+class Policy:
+    """When a channel gets a new image, and what becomes of the old ones.
+
+    Attributes:
+        security: what is urgent is baked `now`, or in the `window` as all else.
+        window: for what is not urgent; None for any time.
+        minimum_gap: between two bakes.
+        maximum_age: of the promoted image; then it is baked anew even if nothing has changed.
+    """
+
+    security: str = NOW
+    window: Window | None = field(default_factory=lambda: Window(6, time(2), timedelta(hours=4)))
+    minimum_gap: timedelta = timedelta(hours=20)
+    maximum_age: timedelta = timedelta(days=30)
+
+
+def load(channel: str, path: Path = POLICY_FILE) -> Policy:
+    """The policy of a channel; without a file, or without a table of the channel, the default one.
+
+    Args:
+        channel: such as `stable`.
+        path: TOML, a table for each channel.
+
+    Raises:
+        UsageError: the file is no TOML, or has an unknown key or a value that cannot be one.
+    """
+    if not path.exists():
+        return Policy()
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # no TOML, or no UTF-8
+        raise UsageError(f"{path.name} is not valid TOML ({error}); correct that line.") from error
+    # All tables are read: a mistake in another channel's is better known now than by its own refresh at night.
+    policies = {name: _policy(path.name, name, table) for name, table in document.items()}
+    return policies.get(channel, Policy())
+
+
+def _policy(file: str, channel: str, table: Any) -> Policy:
+    if not isinstance(table, Mapping):
+        raise UsageError(f"{file}: `{channel}` stands in no table; put it under the name of a channel, as [stable].")
+    chosen: dict[str, Any] = {}
+    for key, value in table.items():
+        if key not in _READERS:
+            nearest = difflib.get_close_matches(key, _READERS, n=1)
+            hint = f"did you mean `{nearest[0]}`?" if nearest else f"known are: {', '.join(_READERS)}."
+            raise UsageError(f"{file}: [{channel}] has an unknown key `{key}`; {hint}")
+        name, read, expected = _READERS[key]
+        try:
+            chosen[name] = read(value)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise UsageError(f"{file}: [{channel}] `{key}` must be {expected}, not {value!r}.") from error
+    policy = Policy(**chosen)
+    if policy.minimum_gap > policy.maximum_age:
+        raise UsageError(f"{file}: [{channel}] demands a gap longer than the greatest age; lower minimum_gap_hours.")
+    return policy
+
+
+def _security(value: Any) -> str:
+    if value not in {NOW, WINDOW}:
+        raise ValueError(value)
+    return str(value)
+
+
+def _window(value: Any) -> Window | None:
+    if value == "always":
+        return None
+    found = _WINDOW.fullmatch(value)
+    if found is None:
+        raise ValueError(value)
+    begin, end = time.fromisoformat(found["begin"]), time.fromisoformat(found["end"])
+    length = timedelta(hours=end.hour - begin.hour, minutes=end.minute - begin.minute)
+    if length <= timedelta(0):  # it ends on the next day
+        length += timedelta(days=1)
+    return Window(WEEKDAYS.index(found["day"].lower()), begin, length)
+
+
+def _number_of(unit: timedelta) -> Callable[[Any], timedelta]:
+    def read(value: Any) -> timedelta:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+            raise ValueError(value)
+        return value * unit
+
+    return read
+
+
+# Key of the file -> field, reader, and what a person is told it must be.
+_READERS: Mapping[str, tuple[str, Callable[[Any], Any], str]] = {
+    "security": ("security", _security, '"now" or "window"'),
+    "window": ("window", _window, 'a weekday and hours in UTC, as "sunday 02:00-06:00", or "always"'),
+    "minimum_gap_hours": ("minimum_gap", _number_of(timedelta(hours=1)), "a number of hours above 0"),
+    "maximum_age_days": ("maximum_age", _number_of(timedelta(days=1)), "a number of days above 0"),
+}
+assert {name for name, _, _ in _READERS.values()} == {entry.name for entry in fields(Policy)}  # noqa: S101 - a table

@@ -1,0 +1,146 @@
+"""What a refresh has to decide from: the channel's image, its other images, and what a bake would make now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from gpunodes.aws import Clients, aws_errors
+from gpunodes.channel.parameter import ChannelParameter, Pointer
+from gpunodes.errors import PreflightError
+from gpunodes.operation import runs
+from gpunodes.plan import plan as plans
+from gpunodes.plan.plan import TAG_CHANNEL, TAG_RECIPE, BakePlan, Difference
+from gpunodes.recipe import ami, recipe
+from gpunodes.refresh import policy as policies
+from gpunodes.refresh.decide import ChannelImage, Decision, Situation, decide
+
+TAG_FINGERPRINT = "gpunodes:fingerprint"
+_UNKNOWN_RECIPE = Difference("recipe", "not known", "known")
+
+
+@dataclass(frozen=True)
+class RefreshPlan:
+    """What a refresh would do now.
+
+    Attributes:
+        channel: whose.
+        decision: and why.
+        promoted_ami: what the channel names; empty where it names nothing yet.
+        changes: between its recipe and the present one.
+        urgency: why it cannot wait; empty where nothing is urgent.
+    """
+
+    channel: str
+    decision: Decision
+    promoted_ami: str
+    changes: list[Difference]
+    urgency: str
+
+
+def plan_refresh(clients: Clients, planned: BakePlan, now: datetime) -> RefreshPlan:
+    """Decide for the channel of a planned bake, by its policy.
+
+    Raises:
+        UsageError: the policy file has a mistake.
+        PreflightError: the channel names an image that is not of this account and project.
+        AwsError: AWS refused.
+    """
+    policy = policies.load(planned.channel)
+    situation = gather(clients, planned, now)
+    return RefreshPlan(
+        channel=planned.channel,
+        decision=decide(situation, policy),
+        promoted_ami=situation.promoted.ami_id if situation.promoted else "",
+        changes=list(situation.changes),
+        urgency=situation.urgency,
+    )
+
+
+def gather(clients: Clients, planned: BakePlan, now: datetime) -> Situation:
+    """Ask AWS what there is (SSM GetParameter, EC2 DescribeImages).
+
+    Args:
+        clients: of the target.
+        planned: what a bake would make.
+        now: UTC.
+
+    Raises:
+        PreflightError: the channel names an image that is not of this account and project.
+        AwsError: AWS refused.
+    """
+    images = images_of(clients, planned.channel)
+    pointer = ChannelParameter(clients, planned.channel).read()
+    promoted = _promoted(clients, pointer, planned.channel, images) if pointer else None
+    return Situation(
+        now=now,
+        fingerprint=planned.fingerprint,
+        promoted=_channel_image(promoted) if promoted else None,
+        changes=_changes(promoted, planned) if promoted else [],
+        images=[_channel_image(image) for image in images.values()],
+        urgency=urgency(clients, planned.channel),
+    )
+
+
+def images_of(clients: Clients, channel: str) -> dict[str, dict[str, Any]]:
+    """The images that were baked for a channel, by id, as in DescribeImages.
+
+    Raises:
+        AwsError: EC2 refused.
+    """
+    wanted = [{"Name": f"tag:{TAG_CHANNEL}", "Values": [channel]}, {"Name": "tag-key", "Values": [runs.TAG_STATE]}]
+    with aws_errors(f"looking for the images of channel {channel}"):
+        pages = clients.ec2.get_paginator("describe_images").paginate(Owners=["self"], Filters=wanted)
+        return {image["ImageId"]: image for page in pages for image in page["Images"]}
+
+
+def urgency(clients: Clients, channel: str) -> str:
+    """Why the channel's next image cannot wait: the parameter `/gpunodes/<channel>/urgent`; empty without one.
+
+    Whoever watches advisories writes it, and removes it.
+
+    Raises:
+        AwsError: SSM refused.
+    """
+    with aws_errors(f"reading whether channel {channel} is urgent"):
+        try:
+            return str(clients.ssm.get_parameter(Name=f"/gpunodes/{channel}/urgent")["Parameter"]["Value"]).strip()
+        except ClientError as error:
+            if error.response["Error"]["Code"] == "ParameterNotFound":
+                return ""
+            raise
+
+
+def _promoted(clients: Clients, pointer: Pointer, channel: str, images: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """The image that a channel names; it may have been baked for another one, from which it was promoted."""
+    if pointer.ami_id in images:
+        return images[pointer.ami_id]
+    ours = [{"Name": "image-id", "Values": [pointer.ami_id]}, {"Name": "tag-key", "Values": [runs.TAG_STATE]}]
+    with aws_errors(f"looking up {pointer.ami_id}"):
+        found = clients.ec2.describe_images(Owners=["self"], Filters=ours)["Images"]
+    if not found:
+        raise PreflightError(
+            f"Channel `{channel}` names {pointer.ami_id}, which is no image of this account that gpunodes baked; write"
+            f" the right one into the SSM parameter /gpunodes/{channel}/ami-id."
+        )
+    image: dict[str, Any] = found[0]
+    return image
+
+
+def _changes(promoted: Mapping[str, Any], planned: BakePlan) -> list[Difference]:
+    inputs = recipe.inputs_of(ami.tags_of(dict(promoted)).get(TAG_RECIPE, ""))
+    return plans.differences(inputs, recipe.inputs_of(planned.recipe.summary)) if inputs else [_UNKNOWN_RECIPE]
+
+
+def _channel_image(image: Mapping[str, Any]) -> ChannelImage:
+    tags = ami.tags_of(dict(image))
+    return ChannelImage(
+        ami_id=image["ImageId"],
+        state=tags.get(runs.TAG_STATE, ""),
+        fingerprint=tags.get(TAG_FINGERPRINT, ""),
+        baked_at=datetime.fromisoformat(image["CreationDate"]),
+    )
