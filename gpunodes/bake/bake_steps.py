@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 from gpunodes.aws import Clients
 from gpunodes.bake import bake_record, bake_variables, packer, seal
-from gpunodes.bake.channel_lock import ChannelLock, LockOwner
 from gpunodes.bake.packer import PackerResult
 from gpunodes.bake.seal import Sealed
+from gpunodes.channel.channel_lock import ChannelLock, LockOwner
 from gpunodes.cleanup import leftovers
 from gpunodes.connection.connection import Connection
 from gpunodes.connection.key_pair import KeyPair

@@ -16,7 +16,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from gpunodes.aws import Clients
-from gpunodes.bake.channel_lock import ChannelLock, LockOwner, LockState
+from gpunodes.channel.channel_lock import ChannelLock, LockOwner, LockState
 from gpunodes.cleanup.resources import (
     ALIVE,
     Kind,

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from gpunodes.channel import policy as policies
+from gpunodes.channel.policy import Policy
 from gpunodes.plan.plan import Difference
 from gpunodes.recipe.ami import STATE_CANDIDATE, STATE_FAILED, STATE_PROVEN
-from gpunodes.refresh import policy as policies
-from gpunodes.refresh.policy import Policy
 
 BAKE, PROVE, PROMOTE, WAIT, NOTHING = "bake", "prove", "promote", "wait", "nothing"
 
@@ -23,12 +23,14 @@ class ChannelImage:
         state: `candidate`, `proven` or `failed`.
         fingerprint: of its recipe, or the beginning of it.
         baked_at: UTC.
+        rolled_back: when, by what run and why the channel left it for an earlier one; empty where it did not.
     """
 
     ami_id: str
     state: str
     fingerprint: str
     baked_at: datetime
+    rolled_back: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,12 @@ def decide(situation: Situation, policy: Policy) -> Decision:
         due_at = situation.promoted.baked_at + policy.maximum_age if situation.promoted else None
         until = f"; its age demands a new one on {due_at:%d %B %Y}" if due_at else ""
         return Decision(NOTHING, f"nothing has changed since the promoted image was baked{until}", due_at=due_at)
+    if held := _held(situation):
+        return Decision(
+            NOTHING,
+            f"{why}; but the recipe is that of {held.ami_id}, which was rolled back ({held.rolled_back}): change it, or"
+            " promote an image by hand",
+        )
     begun = _begun(situation)
     if begun and begun.state == STATE_PROVEN:
         return Decision(PROMOTE, f"{why}; {begun.ami_id} is proven already", begun.ami_id)
@@ -114,11 +122,21 @@ def _begun(situation: Situation) -> ChannelImage | None:
         image
         for image in situation.images
         if image.state in {STATE_CANDIDATE, STATE_PROVEN, STATE_FAILED}
-        and situation.fingerprint.startswith(image.fingerprint)
-        and image.fingerprint
+        and _is_of_recipe(image, situation.fingerprint)
         and (promoted is None or (image.ami_id != promoted.ami_id and image.baked_at > promoted.baked_at))
     ]
     return max(younger, key=lambda image: image.baked_at, default=None)
+
+
+def _held(situation: Situation) -> ChannelImage | None:
+    """The image that the channel was brought back from, where a bake would make the same again."""
+    left = [image for image in situation.images if image.rolled_back and _is_of_recipe(image, situation.fingerprint)]
+    return max(left, key=lambda image: image.baked_at, default=None)
+
+
+def _is_of_recipe(image: ChannelImage, fingerprint: str) -> bool:
+    """A tag may hold the beginning of a fingerprint only."""
+    return bool(image.fingerprint) and fingerprint.startswith(image.fingerprint)
 
 
 def _is_urgent(situation: Situation, policy: Policy) -> bool:

@@ -10,13 +10,14 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from gpunodes.aws import Clients, aws_errors
+from gpunodes.channel import policy as policies
 from gpunodes.channel.parameter import ChannelParameter, Pointer
+from gpunodes.channel.promote import TAG_ROLLED_BACK
 from gpunodes.errors import PreflightError
 from gpunodes.operation import runs
 from gpunodes.plan import plan as plans
 from gpunodes.plan.plan import TAG_CHANNEL, TAG_RECIPE, BakePlan, Difference
 from gpunodes.recipe import ami, recipe
-from gpunodes.refresh import policy as policies
 from gpunodes.refresh.decide import ChannelImage, Decision, Situation, decide
 
 TAG_FINGERPRINT = "gpunodes:fingerprint"
@@ -79,9 +80,9 @@ def gather(clients: Clients, planned: BakePlan, now: datetime) -> Situation:
     return Situation(
         now=now,
         fingerprint=planned.fingerprint,
-        promoted=_channel_image(promoted) if promoted else None,
+        promoted=_channel_image(promoted, planned.channel) if promoted else None,
         changes=_changes(promoted, planned) if promoted else [],
-        images=[_channel_image(image) for image in images.values()],
+        images=[_channel_image(image, planned.channel) for image in images.values()],
         urgency=urgency(clients, planned.channel),
     )
 
@@ -136,11 +137,12 @@ def _changes(promoted: Mapping[str, Any], planned: BakePlan) -> list[Difference]
     return plans.differences(inputs, recipe.inputs_of(planned.recipe.summary)) if inputs else [_UNKNOWN_RECIPE]
 
 
-def _channel_image(image: Mapping[str, Any]) -> ChannelImage:
+def _channel_image(image: Mapping[str, Any], channel: str) -> ChannelImage:
     tags = ami.tags_of(dict(image))
     return ChannelImage(
         ami_id=image["ImageId"],
         state=tags.get(runs.TAG_STATE, ""),
         fingerprint=tags.get(TAG_FINGERPRINT, ""),
         baked_at=datetime.fromisoformat(image["CreationDate"]),
+        rolled_back=tags.get(f"{TAG_ROLLED_BACK}/{channel}", ""),
     )

@@ -10,7 +10,7 @@ from typing import Any, cast
 from botocore.exceptions import ClientError
 
 from gpunodes.aws import Clients
-from gpunodes.bake.channel_lock import ChannelLock, LockOwner
+from gpunodes.channel.channel_lock import ChannelLock, LockOwner
 
 NOW = datetime(2030, 1, 1, 10, 0, tzinfo=UTC)
 FOUR_HOURS = timedelta(hours=4)

@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from gpunodes.aws import Clients
-from gpunodes.bake.channel_lock import ChannelLock, LockOwner
+from gpunodes.channel.channel_lock import ChannelLock, LockOwner
 from gpunodes.cleanup import reap, resource_kinds, resources
 from gpunodes.cleanup.reap import Leftover, Plan
 from gpunodes.cleanup.resources import Kind, Resource

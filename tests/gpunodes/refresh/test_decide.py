@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpunodes.channel.policy import Policy, Window
 from gpunodes.plan.plan import Difference
 from gpunodes.refresh.decide import BAKE, NOTHING, PROMOTE, PROVE, WAIT, ChannelImage, Situation, decide
-from gpunodes.refresh.policy import Policy, Window
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)  # a Wednesday
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -119,6 +119,17 @@ def test_recipe_that_failed_is_tried_again_after_the_gap_only_even_if_urgent() -
     assert (soon.action, soon.due_at) == (WAIT, NOW + 19 * HOUR)
     assert later.action == BAKE
     assert later.reason == "changed: source_ami ami-1 -> ami-2; ami-9, of the same recipe, failed its proof"
+
+
+@pytest.mark.parametrize("state", ["candidate", "proven", "failed"])
+def test_recipe_that_was_rolled_back_is_neither_baked_nor_promoted_again(state: str) -> None:
+    left = replace(image("ami-9", state, NEW, HOUR), rolled_back="2026-11-25 NCCL hangs")
+
+    held, other = decide(changed(left, urgency="CVE"), ALWAYS), decide(changed(replace(left, fingerprint=OLD)), ALWAYS)
+
+    assert (held.action, held.is_due) == (NOTHING, False)
+    assert "the recipe is that of ami-9, which was rolled back (2026-11-25 NCCL hangs): change it" in held.reason
+    assert other.action == WAIT
 
 
 ages = st.timedeltas(timedelta(0), timedelta(days=60))

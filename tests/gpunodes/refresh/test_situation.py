@@ -120,3 +120,14 @@ def test_urgency_is_a_parameter_that_anybody_may_write(clients: Clients) -> None
     clients.ssm.put_parameter(Name="/gpunodes/stable/urgent", Value=" CVE-2026-1 \n", Type="String")
 
     assert (before, situation.urgency(clients, "stable")) == ("", "CVE-2026-1")
+
+
+def test_image_that_the_channel_left_is_known(clients: Clients) -> None:
+    first, second = make_image(clients, RECIPE), make_image(clients, NEW_BASE)
+    ChannelParameter(clients, "stable").write(first)
+    clients.ec2.create_tags(Resources=[second], Tags=[{"Key": "gpunodes:rolled-back/stable", "Value": "NCCL hangs"}])
+
+    found = situation.plan_refresh(clients, planned(NEW_BASE), datetime.now(UTC))
+
+    assert found.decision.action == NOTHING
+    assert f"{second}, which was rolled back (NCCL hangs)" in found.decision.reason

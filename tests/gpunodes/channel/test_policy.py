@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpunodes.channel import policy
+from gpunodes.channel.policy import Policy, Window
 from gpunodes.errors import UsageError
-from gpunodes.refresh import policy
-from gpunodes.refresh.policy import Policy, Window
 
 SUNDAY_NIGHT = Window(6, time(2), timedelta(hours=4))
 ACROSS_MIDNIGHT = Window(5, time(23), timedelta(hours=2))

@@ -19,6 +19,7 @@ POLICY_FILE = REPOSITORY / "refresh.toml"
 NOW, WINDOW = "now", "window"
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _WINDOW = re.compile(r"(?P<day>[a-z]+) (?P<begin>\d\d:\d\d)-(?P<end>\d\d:\d\d)", re.IGNORECASE)
+_CHANNEL = re.compile(r"[A-Za-z0-9-]{1,64}")
 _WEEK = timedelta(days=7)
 
 
@@ -59,12 +60,16 @@ class Policy:
         window: for what is not urgent; None for any time.
         minimum_gap: between two bakes.
         maximum_age: of the promoted image; then it is baked anew even if nothing has changed.
+        promotes_from: channel whose images this one gets, such as `canary`; empty for one that gets its own.
+        soak: how long that channel must have named an image.
     """
 
     security: str = NOW
     window: Window | None = field(default_factory=lambda: Window(6, time(2), timedelta(hours=4)))
     minimum_gap: timedelta = timedelta(hours=20)
     maximum_age: timedelta = timedelta(days=30)
+    promotes_from: str = ""
+    soak: timedelta = timedelta(hours=24)
 
 
 def load(channel: str, path: Path = POLICY_FILE) -> Policy:
@@ -105,6 +110,8 @@ def _policy(file: str, channel: str, table: Any) -> Policy:
     policy = Policy(**chosen)
     if policy.minimum_gap > policy.maximum_age:
         raise UsageError(f"{file}: [{channel}] demands a gap longer than the greatest age; lower minimum_gap_hours.")
+    if policy.promotes_from == channel:
+        raise UsageError(f"{file}: [{channel}] promotes from itself; name another channel in promotes_from.")
     return policy
 
 
@@ -136,11 +143,19 @@ def _number_of(unit: timedelta) -> Callable[[Any], timedelta]:
     return read
 
 
+def _channel(value: Any) -> str:
+    if not _CHANNEL.fullmatch(value):
+        raise ValueError(value)
+    return str(value)
+
+
 # Key of the file -> field, reader, and what a person is told it must be.
 _READERS: Mapping[str, tuple[str, Callable[[Any], Any], str]] = {
     "security": ("security", _security, '"now" or "window"'),
     "window": ("window", _window, 'a weekday and hours in UTC, as "sunday 02:00-06:00", or "always"'),
     "minimum_gap_hours": ("minimum_gap", _number_of(timedelta(hours=1)), "a number of hours above 0"),
+    "promotes_from": ("promotes_from", _channel, 'a channel, as "canary"'),
+    "soak_hours": ("soak", _number_of(timedelta(hours=1)), "a number of hours above 0"),
     "maximum_age_days": ("maximum_age", _number_of(timedelta(days=1)), "a number of days above 0"),
 }
 assert {name for name, _, _ in _READERS.values()} == {entry.name for entry in fields(Policy)}  # noqa: S101 - a table

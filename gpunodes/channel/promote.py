@@ -1,0 +1,189 @@
+"""`promote`: a channel names an image from now on, and the one that it named before is kept for the way back."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from gpunodes.aws import Clients, aws_errors
+from gpunodes.channel import promotable
+from gpunodes.channel.channel_lock import ChannelLock, LockOwner
+from gpunodes.channel.parameter import ChannelParameter, Pointer
+from gpunodes.channel.policy import Policy
+from gpunodes.channel.promotable import Promotable
+from gpunodes.errors import GpunodesError
+from gpunodes.operation import runs
+from gpunodes.operation.runs import Run
+from gpunodes.operation.steps import Progress, Step, Timing, run_steps
+from gpunodes.recipe import ami
+from gpunodes.settings import Settings
+from gpunodes.target import Target
+
+TAG_PROMOTED_AT = "gpunodes:promoted-at"  # and a slash and the channel
+TAG_ROLLED_BACK = "gpunodes:rolled-back"  # the same, on an image that the channel left for an earlier one
+TAG_OVERRIDE = "gpunodes:promotion-override"  # the same
+LABEL_PREVIOUS = "previous"
+_NOT_IN_A_TAG = re.compile(r"[^\w +=.:/@-]")
+_LONGEST_TAG = 256
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """What `promote` did.
+
+    Attributes:
+        channel: that names the image now.
+        ami_id: the image.
+        version: of the channel's parameter.
+        previous_ami: what it named before; empty for the first one.
+        was_promoted: whether something changed: false where it named the image already.
+        objections: what spoke against it.
+        override: why it was promoted all the same; empty where nothing spoke against it.
+        run_id: of the promotion.
+        timings: seconds per step.
+    """
+
+    channel: str
+    ami_id: str
+    version: int
+    previous_ami: str
+    was_promoted: bool
+    objections: list[str]
+    override: str
+    run_id: str
+    timings: list[Timing]
+
+
+@dataclass
+class _Work:
+    """A promotion while it runs."""
+
+    target: Target
+    settings: Settings
+    policy: Policy
+    run: Run
+    clients: Clients
+    progress: Progress
+    asked_ami: str | None
+    override: str
+    chosen: Promotable | None = None
+    before: Pointer | None = None
+    after: Pointer | None = None
+    timings: list[Timing] = field(default_factory=list)
+
+    @property
+    def channel(self) -> str:
+        return self.settings.channel
+
+    @property
+    def parameter(self) -> ChannelParameter:
+        return ChannelParameter(self.clients, self.channel)
+
+    def choose(self) -> None:
+        self.chosen = promotable.find(
+            self.clients,
+            self.channel,
+            self.asked_ami,
+            source_channel=self.policy.promotes_from,
+            soak=self.policy.soak,
+            now=datetime.now(UTC),
+        )
+        self.chosen.require(self.override)
+
+    def write(self) -> None:
+        """The tag first: an image that a channel names says so itself, whatever happens next."""
+        chosen = _given(self.chosen)
+        self.before = self.parameter.read()
+        if self.before and self.before.ami_id == chosen.ami_id:
+            self.after = self.before
+            return
+        self._tag(chosen)
+        self.after = self.parameter.write(chosen.ami_id)
+        if self.before:
+            self.parameter.label(self.before, LABEL_PREVIOUS)
+
+    def _tag(self, chosen: Promotable) -> None:
+        tags = {f"{TAG_PROMOTED_AT}/{self.channel}": datetime.now(UTC).isoformat(timespec="seconds")}
+        if chosen.objections:
+            said = f"{self.run.run_id}: {self.override}"
+            tags[f"{TAG_OVERRIDE}/{self.channel}"] = _NOT_IN_A_TAG.sub(" ", said)[:_LONGEST_TAG]
+        resources = [chosen.ami_id, *ami.snapshots_of(chosen.image)]
+        pairs = [{"Key": key, "Value": value} for key, value in tags.items()]
+        with aws_errors(f"tagging {chosen.ami_id} as promoted"):
+            self.clients.ec2.create_tags(Resources=resources, Tags=pairs)
+            # Whoever promotes it again has thought of why it was left.
+            mark = {"Key": f"{TAG_ROLLED_BACK}/{self.channel}"}
+            self.clients.ec2.delete_tags(Resources=[chosen.ami_id], Tags=[mark])
+
+    def record(self) -> None:
+        """Into the run's folder; what AWS itself keeps is the tag and the parameter's history."""
+        self.run.write_json("promotion.json", self.document())
+
+    def document(self) -> dict[str, Any]:
+        chosen, after = _given(self.chosen), _given(self.after)
+        return {
+            "schema": "gpunodes-promotion/1",
+            "channel": self.channel,
+            "ami_id": after.ami_id,
+            "version": after.version,
+            "previous_ami": self.before.ami_id if self.before and self.before != after else "",
+            "was_promoted": self.before != after,
+            "objections": chosen.objections,
+            "override": self.override if chosen.objections else "",
+            "run_id": self.run.run_id,
+        }
+
+
+def promote(
+    target: Target,
+    settings: Settings,
+    policy: Policy,
+    progress: Progress,
+    *,
+    ami_id: str | None = None,
+    override: str = "",
+) -> Promotion:
+    """Let the settings' channel name an image; doing it again changes nothing.
+
+    Args:
+        target: where.
+        settings: channel and folders.
+        policy: of the channel: where its images come from, and how long they soak there.
+        progress: told about each step.
+        ami_id: the image; without one what the source channel names, or the newest proven image of the channel.
+        override: why an image may be used that is not proven, or did not soak; recorded.
+
+    Raises:
+        UsageError: there is no such image, or it can be none of a channel's.
+        PreflightError: something speaks against it; or the channel is locked.
+        AwsError: AWS refused, or did not take the image: then the channel names what it named before.
+    """
+    run = runs.start(settings, target.destination)
+    work = _Work(target, settings, policy, run, Clients(target), progress, ami_id, override)
+    lock = channel_lock(work.clients, settings, run, progress)
+    steps = [
+        Step(f"lock channel {settings.channel}", lock.acquire, lock.release),
+        Step("check the image", work.choose),
+        Step("write the parameter and read it back", work.write),
+        Step("record it", work.record),
+    ]
+    with runs.going_on(run):
+        timings = run_steps(steps, progress, timings=work.timings)
+    found = work.document()
+    return Promotion(**{name: found[name] for name in found if name != "schema"}, timings=timings)
+
+
+def channel_lock(clients: Clients, settings: Settings, run: Run, progress: Progress) -> ChannelLock:
+    """The lock of the settings' channel, for a run."""
+    has_ended = partial(runs.is_over, settings)
+    owner = LockOwner.of(run)
+    return ChannelLock(clients, settings.channel, owner, runs.expires_at(run), progress.say, has_ended)
+
+
+def _given(value: Any) -> Any:
+    if value is None:
+        raise GpunodesError("A step of the promotion was run before the one that it needs.")
+    return value
