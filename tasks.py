@@ -7,6 +7,7 @@ import sys
 
 from invoke import Collection, Context, Exit, task
 
+import channel_tasks
 from gpunodes import offline_target, report
 from gpunodes.aws import Clients
 from gpunodes.bake.bake import bake, diagnose
@@ -19,25 +20,18 @@ from gpunodes.evidence.compare import compare as compare_images
 from gpunodes.evidence.explain import explain as explain_image
 from gpunodes.exit_codes import errors_as_exit_codes
 from gpunodes.operation.progress import TerminalProgress
-from gpunodes.plan import plan_report
 from gpunodes.plan.plan import plan as plan_bake
 from gpunodes.preflight.doctor_report import print_diagnosis
 from gpunodes.proof import matrix_policy, matrix_report
 from gpunodes.proof.launch import Wish
 from gpunodes.proof.matrix import prove_matrix
 from gpunodes.proof.proof import prove
-
-_OFFLINE = {"offline": "Use the offline cloud of this machine instead of AWS."}
-_JSON = {"json": "Print one JSON document on standard output."}
-_BASE = {
-    "source_ami": "Id of the base image, instead of the flavor's newest.",
-    "flavor": "Kind of base image: al2023, ubuntu-22.04, ubuntu-24.04 (packer/flavors/).",
-}
-_SPOT = {"spot": "Bake on a spot instance."}
-_BAKE = {**_BASE, **_SPOT, "channel": "What the image is for; one bake of a channel at a time."}
+from gpunodes.refresh import refresh_report
+from gpunodes.refresh.situation import plan_refresh
+from gpunodes.task_options import BAKE, BASE, JSON, OFFLINE, SPOT
 
 
-@task(help={**_OFFLINE, **_JSON, **_BAKE})
+@task(help={**OFFLINE, **JSON, **BAKE})
 def build_ami(  # noqa: PLR0917 - each is an option
     _context: Context, offline: bool = False, json: bool = False, source_ami: str = "", flavor: str = "",
     channel: str = "", spot: bool = False,
@@ -51,20 +45,22 @@ def build_ami(  # noqa: PLR0917 - each is an option
         report.print_json(report.baked_document(baked)) if json else report.print_baked(baked)
 
 
-@task(help={**_OFFLINE, **_JSON, **_BAKE})
+@task(help={**OFFLINE, **JSON, **BAKE, "refresh": "Say, too, whether a refresh would bake now, and why."})
 def plan(  # noqa: PLR0917 - each is an option
     _context: Context, offline: bool = False, json: bool = False, source_ami: str = "", flavor: str = "",
-    channel: str = "", spot: bool = False,
+    channel: str = "", spot: bool = False, refresh: bool = False,
 ) -> None:  # fmt: skip
     """Show what a bake would do: base image, pins, fingerprint, what is new, duration and cost."""
     with errors_as_exit_codes():
         progress = TerminalProgress()
         chosen, options = select(offline, progress.say, flavor=flavor, channel=channel, spot=spot)
         planned = plan_bake(chosen, options, progress.say, source_ami or None)
-        report.print_json(plan_report.document(planned)) if json else plan_report.show(planned, report.console())
+        due = plan_refresh(Clients(chosen), planned) if refresh else None
+        document = refresh_report.document
+        report.print_json(document(planned, due)) if json else refresh_report.show(planned, due, report.console())
 
 
-@task(help={**_OFFLINE, **_JSON, **_BASE, **_SPOT})
+@task(help={**OFFLINE, **JSON, **BASE, **SPOT})
 def doctor(
     _context: Context, offline: bool = False, json: bool = False, source_ami: str = "", flavor: str = "",
     spot: bool = False,
@@ -78,7 +74,7 @@ def doctor(
         raise Exit(code=diagnosis.exit_code)
 
 
-@task(help={**_OFFLINE, **_JSON, "ami": "Id of the image."})
+@task(help={**OFFLINE, **JSON, "ami": "Id of the image."})
 def explain(_context: Context, ami: str, offline: bool = False, json: bool = False) -> None:
     """Say what an image is: base, recipe, packages, proofs, and whether its evidence is the one it was sealed with."""
     with errors_as_exit_codes():
@@ -89,7 +85,7 @@ def explain(_context: Context, ami: str, offline: bool = False, json: bool = Fal
 
 
 @task(
-    help={**_OFFLINE, **_JSON, "before": "Id of one image.", "after": "Id of the other."},
+    help={**OFFLINE, **JSON, "before": "Id of one image.", "after": "Id of the other."},
     positional=["before", "after"],
 )
 def compare(_context: Context, before: str, after: str, offline: bool = False, json: bool = False) -> None:
@@ -103,8 +99,8 @@ def compare(_context: Context, before: str, after: str, offline: bool = False, j
 
 @task(
     help={
-        **_OFFLINE,
-        **_JSON,
+        **OFFLINE,
+        **JSON,
         "ami": "Id of the image to prove; without it the newest candidate, else the newest proven one.",
         "type": "Instance type, such as g5.12xlarge.",
         "types": "Several types, such as g4dn.xlarge,g5.xlarge|g5.2xlarge, instead of --type (docs/matrix.md).",
@@ -143,7 +139,7 @@ def test_instance(  # noqa: PLR0917 - each is an option
         raise Exit(code=exit_code)
 
 
-@task(help={**_OFFLINE, **_JSON, "run": "Id of one run.", "all": "Every run of this checkout that is over."})
+@task(help={**OFFLINE, **JSON, "run": "Id of one run.", "all": "Every run of this checkout that is over."})
 def destroy(_context: Context, offline: bool = False, json: bool = False, run: str = "", all: bool = False) -> None:  # noqa: A002
     """Destroy what runs left: test instances that were kept, and the remains of a run that was killed."""
     with errors_as_exit_codes():
@@ -154,7 +150,7 @@ def destroy(_context: Context, offline: bool = False, json: bool = False, run: s
         report.print_json(report.destroyed_document(destroyed)) if json else report.print_destroyed(destroyed)
 
 
-@task(help={**_OFFLINE, **_JSON, "apply": "Delete it; without this it is only shown.", "run": "Id of one run."})
+@task(help={**OFFLINE, **JSON, "apply": "Delete it; without this it is only shown.", "run": "Id of one run."})
 def reap(_context: Context, offline: bool = False, json: bool = False, apply: bool = False, run: str = "") -> None:
     """Find what killed runs left in the account, from any machine, once it has expired; with --apply delete it."""
     with errors_as_exit_codes():
@@ -196,4 +192,6 @@ def env(_context: Context) -> None:
 
 
 namespace = Collection(build_ami, plan, doctor, test_instance, explain, compare, destroy, reap)
+namespace.add_task(channel_tasks.promote)
+namespace.add_task(channel_tasks.rollback)
 namespace.add_collection(Collection("offline", up, down, status, env))

@@ -39,7 +39,8 @@ def test_every_command_is_listed_with_what_it_does() -> None:
     assert done.returncode == 0
     listed = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines() if line.startswith("  ")}
     assert listed.keys() >= {
-        "build-ami", "test-instance", "destroy", "offline.up", "offline.down", "offline.status", "offline.env",
+        "build-ami", "test-instance", "promote", "rollback", "destroy",
+        "offline.up", "offline.down", "offline.status", "offline.env",
     }  # fmt: skip
     assert all(listed.values())
 
@@ -48,7 +49,9 @@ def test_every_command_is_listed_with_what_it_does() -> None:
     ("task", "options"),
     [
         ("build-ami", ["--offline", "--json", "--source-ami"]),
-        ("plan", ["--offline", "--json", "--source-ami", "--flavor", "--channel", "--spot"]),
+        ("plan", ["--offline", "--json", "--source-ami", "--flavor", "--channel", "--spot", "--refresh"]),
+        ("promote", ["--offline", "--json", "--channel", "--ami", "--reason"]),
+        ("rollback", ["--offline", "--json", "--channel", "--ami", "--reason"]),
         ("doctor", ["--offline", "--json", "--source-ami", "--flavor", "--spot"]),
         ("test-instance", ["--offline", "--json", "--ami", "--type", "--keep"]),
         ("destroy", ["--offline", "--json", "--run", "--all"]),
@@ -63,7 +66,7 @@ def test_every_option_is_explained(task: str, options: list[str]) -> None:
 
 
 @pytest.mark.parametrize("more", [[], ["--json"]])
-@pytest.mark.parametrize("task", ["build-ami", "test-instance", "destroy"])
+@pytest.mark.parametrize("task", ["build-ami", "test-instance", "destroy", "promote", "rollback"])
 def test_missing_credentials_are_one_sentence_and_exit_code_2(task: str, more: list[str]) -> None:
     done = invoke(task, *more)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -43,8 +43,13 @@ class RefreshPlan:
     urgency: str
 
 
-def plan_refresh(clients: Clients, planned: BakePlan, now: datetime) -> RefreshPlan:
+def plan_refresh(clients: Clients, planned: BakePlan, now: datetime | None = None) -> RefreshPlan:
     """Decide for the channel of a planned bake, by its policy.
+
+    Args:
+        clients: of the target.
+        planned: what a bake would make.
+        now: UTC; None for this moment.
 
     Raises:
         UsageError: the policy file has a mistake.
@@ -52,7 +57,7 @@ def plan_refresh(clients: Clients, planned: BakePlan, now: datetime) -> RefreshP
         AwsError: AWS refused.
     """
     policy = policies.load(planned.channel)
-    situation = gather(clients, planned, now)
+    situation = gather(clients, planned, now or datetime.now(UTC))
     return RefreshPlan(
         channel=planned.channel,
         decision=decide(situation, policy),

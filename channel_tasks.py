@@ -1,0 +1,47 @@
+"""Tasks of channels, for Invoke: which image a channel names, and the way back; `tasks.py` lists them."""
+
+from __future__ import annotations
+
+from invoke import Context, task
+
+from gpunodes import report
+from gpunodes.channel import channel_report, policy
+from gpunodes.channel.promote import promote as promote_image
+from gpunodes.channel.rollback import rollback as roll_back
+from gpunodes.destination import select
+from gpunodes.exit_codes import errors_as_exit_codes
+from gpunodes.operation.progress import TerminalProgress
+from gpunodes.task_options import CHANNEL, JSON, OFFLINE
+
+_AMI = {"ami": "Id of the image; without it what the policy's source channel names, or the newest proven one."}
+_REASON = {"reason": "Why an image may be used that is not proven, or did not soak; it is recorded."}
+_EARLIER = {"ami": "Id of an earlier image of the channel; without it the one before.", "reason": "Kept on the image."}
+
+
+@task(help={**OFFLINE, **JSON, **CHANNEL, **_AMI, **_REASON})
+def promote(
+    _context: Context, offline: bool = False, json: bool = False, channel: str = "", ami: str = "", reason: str = "",
+) -> None:  # fmt: skip
+    """Let a channel name a proven image: the SSM parameter /gpunodes/CHANNEL/ami-id; the one before is kept."""
+    with errors_as_exit_codes():
+        progress = TerminalProgress()
+        progress.title("promote")
+        chosen, options = select(offline, progress.say, channel=channel)
+        rules = policy.load(options.channel)
+        done = promote_image(chosen, options, rules, progress, ami_id=ami or None, override=reason)
+        document = channel_report.promotion_document
+        report.print_json(document(done)) if json else channel_report.show_promotion(done, report.console())
+
+
+@task(help={**OFFLINE, **JSON, **CHANNEL, **_EARLIER})
+def rollback(
+    _context: Context, offline: bool = False, json: bool = False, channel: str = "", ami: str = "", reason: str = "",
+) -> None:  # fmt: skip
+    """Let a channel name the image again that it named before; a disabled one is enabled first."""
+    with errors_as_exit_codes():
+        progress = TerminalProgress()
+        progress.title("rollback")
+        chosen, options = select(offline, progress.say, channel=channel)
+        done = roll_back(chosen, options, progress, ami_id=ami or None, reason=reason)
+        document = channel_report.rollback_document
+        report.print_json(document(done)) if json else channel_report.show_rollback(done, report.console())
