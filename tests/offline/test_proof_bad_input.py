@@ -153,7 +153,8 @@ def test_no_capacity_anywhere_names_all_that_was_tried(cloud: Cloud, proxy: ApiP
 
 
 def test_an_image_that_goes_before_the_launch_is_named(cloud: Cloud, proxy: ApiProxy, copy: str) -> None:
-    proxy.after = once("ImportKeyPair", lambda: cloud.ec2.deregister_image(ImageId=copy))
+    # The last call before Terraform.
+    proxy.after = once("DescribeSnapshots", lambda: cloud.ec2.deregister_image(ImageId=copy))
 
     error = error_of(cloud, "--ami", copy, exit_code=3)
 
@@ -197,5 +198,5 @@ def test_throttled_reads_are_outlasted_and_an_image_that_goes_late_is_no_longer_
     assert not_passed(document) == {
         "image_is_still_there": f"{copy} is deregistered, and was available when this proof began"
     }
-    assert len(document["checks"]) == 28
+    assert len(document["checks"]) == 29
     assert (document["result"], document["destroyed"]["verified"]) == ("failed", True)
