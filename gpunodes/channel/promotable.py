@@ -95,13 +95,7 @@ def _default(clients: Clients, channel: str, source_channel: str, history: Seque
 
 
 def _require_ours(clients: Clients, image: dict[str, Any], tags: dict[str, str]) -> None:
-    with aws_errors("asking who you are"):
-        account = clients.client("sts").get_caller_identity()["Account"]
-    if image["OwnerId"] != account:
-        raise UsageError(
-            f"Image {image['ImageId']} belongs to account {image['OwnerId']} and you work in {account}; a channel names"
-            " images of its own account only."
-        )
+    ami.require_own(clients, image, "a channel names images of its own account only")
     if TAG_STATE not in tags:
         raise UsageError(f"Image {image['ImageId']} was not baked by gpunodes; a channel names such images only.")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -26,8 +25,6 @@ TAG_PROMOTED_AT = "gpunodes:promoted-at"  # and a slash and the channel
 TAG_ROLLED_BACK = "gpunodes:rolled-back"  # the same, on an image that the channel left for an earlier one
 TAG_OVERRIDE = "gpunodes:promotion-override"  # the same
 LABEL_PREVIOUS = "previous"
-_NOT_IN_A_TAG = re.compile(r"[^\w +=.:/@-]")
-_LONGEST_TAG = 256
 
 
 @dataclass(frozen=True)
@@ -109,7 +106,7 @@ class _Work:
         tags = {f"{TAG_PROMOTED_AT}/{self.channel}": datetime.now(UTC).isoformat(timespec="seconds")}
         if chosen.objections:
             said = f"{self.run.run_id}: {self.override}"
-            tags[f"{TAG_OVERRIDE}/{self.channel}"] = _NOT_IN_A_TAG.sub(" ", said)[:_LONGEST_TAG]
+            tags[f"{TAG_OVERRIDE}/{self.channel}"] = ami.tag_value(said)
         resources = [chosen.ami_id, *ami.snapshots_of(chosen.image)]
         pairs = [{"Key": key, "Value": value} for key, value in tags.items()]
         with aws_errors(f"tagging {chosen.ami_id} as promoted"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,11 +14,10 @@ from gpunodes.errors import AwsError, PreflightError, UsageError
 from gpunodes.operation import runs
 from gpunodes.operation.runs import Run
 from gpunodes.operation.steps import Progress, Step, Timing, run_steps
+from gpunodes.recipe import ami
 from gpunodes.settings import Settings
 from gpunodes.target import Target
 
-_NOT_IN_A_TAG = re.compile(r"[^\w +=.:/@-]")
-_LONGEST_TAG = 256
 _DISABLED = "disabled"
 _AVAILABLE = "available"
 
@@ -100,8 +98,7 @@ class _Work:
         if self.image is None or self.left is None:
             raise UsageError("A rollback was written before an image was chosen; run the steps in their order.")
         said = f"{datetime.now(UTC).isoformat(timespec='seconds')} {self.run.run_id} {self.reason}".strip()
-        mark = {"Key": f"{TAG_ROLLED_BACK}/{self.settings.channel}", "Value": _NOT_IN_A_TAG.sub(" ", said)}
-        mark["Value"] = mark["Value"][:_LONGEST_TAG]
+        mark = {"Key": f"{TAG_ROLLED_BACK}/{self.settings.channel}", "Value": ami.tag_value(said)}
         if self.left.ami_id in images_by_id(self.clients, [self.left.ami_id]):
             with aws_errors(f"marking {self.left.ami_id} as rolled back"):
                 self.clients.ec2.create_tags(Resources=[self.left.ami_id], Tags=[mark])

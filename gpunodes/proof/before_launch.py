@@ -13,6 +13,7 @@ from gpunodes.preflight.finding import look
 from gpunodes.preflight.instance_type import InstanceType
 from gpunodes.proof import second_clone
 from gpunodes.proof.gpu_checks import PromisedGpus
+from gpunodes.recipe import ami
 from gpunodes.target import Target
 
 
@@ -74,13 +75,7 @@ def _require_architecture(image: Mapping[str, Any], found: InstanceType) -> None
 
 def _require_own(clients: Clients, image: Mapping[str, Any]) -> None:
     """The verdict becomes a tag, and nobody can tag what is another account's."""
-    with aws_errors("asking who you are"):
-        account = clients.client("sts").get_caller_identity()["Account"]
-    if image["OwnerId"] != account:
-        raise UsageError(
-            f"Image {image['ImageId']} belongs to account {image['OwnerId']} and you work in {account}; log in there,"
-            " or copy the image."
-        )
+    ami.require_own(clients, image, "log in there, or copy the image")
 
 
 def _require_quota(clients: Clients, type_name: str, vcpus: int, *, spot: bool) -> None:

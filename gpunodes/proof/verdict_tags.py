@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -18,8 +17,6 @@ TAG_PROOF_RUN = "gpunodes:proof-run"
 TAG_PROOF_DIGEST = "gpunodes:proof-sha256"
 TAG_FAILED_REASON = "gpunodes:failed-reason"
 _MAY_CHANGE = frozenset({ami.STATE_CANDIDATE, ami.STATE_PROVEN, ami.STATE_FAILED})
-_NOT_IN_A_TAG = re.compile(r"[^\w +=.:/@-]")
-_LONGEST_VALUE = 256
 
 
 def tag_image(
@@ -54,7 +51,7 @@ def tag_image(
     if new_state == ami.STATE_PROVEN:
         tags[TAG_PROVEN_AT], stale = now.isoformat(timespec="seconds"), TAG_FAILED_REASON
     else:
-        tags[TAG_FAILED_REASON], stale = _NOT_IN_A_TAG.sub(" ", reason)[:_LONGEST_VALUE], TAG_PROVEN_AT
+        tags[TAG_FAILED_REASON], stale = ami.tag_value(reason), TAG_PROVEN_AT
     resources = [str(image["ImageId"]), *ami.snapshots_of(dict(image))]
     with aws_errors(f"tagging {image['ImageId']} as {new_state}"):
         clients.ec2.create_tags(Resources=resources, Tags=[{"Key": key, "Value": value} for key, value in tags.items()])

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from gpunodes.aws import Clients, aws_errors
 from gpunodes.errors import UsageError
 from gpunodes.operation.runs import TAG_STATE
 
+_NOT_IN_A_TAG = re.compile(r"[^\w +=.:/@-]")
+_LONGEST_TAG_VALUE = 256
 STATE_CANDIDATE = "candidate"
 STATE_PROVEN = "proven"
 STATE_FAILED = "failed"
@@ -84,6 +88,31 @@ def snapshots_of(image: dict[str, Any]) -> list[str]:
     """Ids of an image's snapshots."""
     ebs = [mapping.get("Ebs", {}) for mapping in image.get("BlockDeviceMappings", [])]
     return [str(volume["SnapshotId"]) for volume in ebs if "SnapshotId" in volume]
+
+
+def require_own(clients: Clients, image: Mapping[str, Any], advice: str) -> None:
+    """Whether an image is the account's that we work in (GetCallerIdentity): nobody can tag or name what is another's.
+
+    Args:
+        clients: of the target.
+        image: as in DescribeImages.
+        advice: what to do about it, without its end.
+
+    Raises:
+        UsageError: it is another account's.
+        AwsError: STS refused.
+    """
+    with aws_errors("asking who you are"):
+        account = clients.client("sts").get_caller_identity()["Account"]
+    if image["OwnerId"] != account:
+        raise UsageError(
+            f"Image {image['ImageId']} belongs to account {image['OwnerId']} and you work in {account}; {advice}."
+        )
+
+
+def tag_value(text: str) -> str:
+    """A text as a tag of EC2 can hold it."""
+    return _NOT_IN_A_TAG.sub(" ", text)[:_LONGEST_TAG_VALUE]
 
 
 def tags_of(image: dict[str, Any]) -> dict[str, str]:
