@@ -62,6 +62,10 @@ class Policy:
         maximum_age: of the promoted image; then it is baked anew even if nothing has changed.
         promotes_from: channel whose images this one gets, such as `canary`; empty for one that gets its own.
         soak: how long that channel must have named an image.
+        keep_previous: so many images that the channel named before stay, for the way back.
+        disable_after: an image that was deprecated; afterwards nothing new is launched from it.
+        delete_after: one that was disabled; afterwards it and its snapshots are gone.
+        unproven_after: a candidate, or one that failed its proof, is retired.
     """
 
     security: str = NOW
@@ -70,6 +74,10 @@ class Policy:
     maximum_age: timedelta = timedelta(days=30)
     promotes_from: str = ""
     soak: timedelta = timedelta(hours=24)
+    keep_previous: int = 2
+    disable_after: timedelta = timedelta(days=14)
+    delete_after: timedelta = timedelta(days=30)
+    unproven_after: timedelta = timedelta(days=7)
 
 
 def load(channel: str, path: Path = POLICY_FILE) -> Policy:
@@ -143,6 +151,13 @@ def _number_of(unit: timedelta) -> Callable[[Any], timedelta]:
     return read
 
 
+def _count(value: Any) -> int:
+    """From 1: without any image before there is no way back."""
+    if type(value) is not int or value < 1:
+        raise ValueError(value)
+    return int(value)
+
+
 def _channel(value: Any) -> str:
     if not _CHANNEL.fullmatch(value):
         raise ValueError(value)
@@ -155,6 +170,10 @@ _READERS: Mapping[str, tuple[str, Callable[[Any], Any], str]] = {
     "window": ("window", _window, 'a weekday and hours in UTC, as "sunday 02:00-06:00", or "always"'),
     "minimum_gap_hours": ("minimum_gap", _number_of(timedelta(hours=1)), "a number of hours above 0"),
     "promotes_from": ("promotes_from", _channel, 'a channel, as "canary"'),
+    "keep_previous": ("keep_previous", _count, "a whole number from 1"),
+    "disable_after_days": ("disable_after", _number_of(timedelta(days=1)), "a number of days above 0"),
+    "delete_after_days": ("delete_after", _number_of(timedelta(days=1)), "a number of days above 0"),
+    "unproven_after_days": ("unproven_after", _number_of(timedelta(days=1)), "a number of days above 0"),
     "soak_hours": ("soak", _number_of(timedelta(hours=1)), "a number of hours above 0"),
     "maximum_age_days": ("maximum_age", _number_of(timedelta(days=1)), "a number of days above 0"),
 }

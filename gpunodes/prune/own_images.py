@@ -1,0 +1,92 @@
+"""The images that gpunodes baked in this account and region, with what a plan needs to know of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from gpunodes.aws import Clients, aws_errors
+from gpunodes.operation.runs import TAG_STATE
+from gpunodes.plan.plan import TAG_CHANNEL
+from gpunodes.recipe import ami
+
+TAG_KEEP = "gpunodes:keep"
+TAG_DISABLED_AT = "gpunodes:disabled-at"
+
+
+@dataclass(frozen=True)
+class OwnImage:
+    """An image of ours.
+
+    Attributes:
+        ami_id: the AMI.
+        name: of it.
+        channel: that it was baked for.
+        state: `candidate`, `proven` or `failed`; empty for one whose bake did not end, which is `reap`'s matter.
+        created_at: UTC.
+        is_disabled: whether nothing can be launched from it.
+        deprecated_at: UTC; None where it is not, or not yet known when.
+        disabled_at: UTC, by our own tag; None where it is not disabled, or somebody did it by hand.
+        kept_because: what a person wrote into the tag `gpunodes:keep`; empty without it.
+        snapshots: ids.
+        gib: size of its volumes.
+    """
+
+    ami_id: str
+    name: str
+    channel: str
+    state: str
+    created_at: datetime
+    is_disabled: bool = False
+    deprecated_at: datetime | None = None
+    disabled_at: datetime | None = None
+    kept_because: str = ""
+    snapshots: tuple[str, ...] = ()
+    gib: int = 0
+
+
+def own_images(clients: Clients) -> list[OwnImage]:
+    """All of them, oldest first, disabled ones too (DescribeImages).
+
+    Raises:
+        AwsError: EC2 refused.
+    """
+    wanted = [{"Name": "tag-key", "Values": [TAG_CHANNEL]}]
+    with aws_errors("looking for images"):
+        pages = clients.ec2.get_paginator("describe_images").paginate(
+            Owners=["self"], Filters=wanted, IncludeDeprecated=True, IncludeDisabled=True
+        )
+        found = [_own_image(image) for page in pages for image in page["Images"]]
+    return sorted(found, key=lambda image: (image.created_at, image.ami_id))
+
+
+def _own_image(image: dict[str, Any]) -> OwnImage:
+    tags = ami.tags_of(image)
+    volumes = [mapping["Ebs"] for mapping in image.get("BlockDeviceMappings", []) if "Ebs" in mapping]
+    return OwnImage(
+        ami_id=image["ImageId"],
+        name=image.get("Name", ""),
+        channel=tags[TAG_CHANNEL],
+        state=tags.get(TAG_STATE, ""),
+        created_at=datetime.fromisoformat(image["CreationDate"]).astimezone(UTC),
+        is_disabled=image["State"] == "disabled",
+        deprecated_at=_moment(image.get("DeprecationTime", "")),
+        disabled_at=_moment(tags.get(TAG_DISABLED_AT, "")),
+        kept_because=_kept_because(tags),
+        snapshots=tuple(ami.snapshots_of(image)),
+        gib=sum(int(volume.get("VolumeSize", 0)) for volume in volumes),
+    )
+
+
+def _kept_because(tags: Mapping[str, str]) -> str:
+    return (tags[TAG_KEEP] or "no reason was given") if TAG_KEEP in tags else ""
+
+
+def _moment(text: str) -> datetime | None:
+    """None for what is no time: a tag may hold anything."""
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except ValueError:
+        return None

@@ -1,0 +1,149 @@
+"""What becomes of each image, and why: a plan first, and whoever wants it done says so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from gpunodes.channel.policy import Policy
+from gpunodes.prune.own_images import OwnImage
+from gpunodes.prune.references import References
+from gpunodes.recipe.ami import STATE_PROVEN
+
+KEEP, DEPRECATE, DISABLE, DEREGISTER = "keep", "deprecate", "disable", "deregister"
+DEFAULT_MOST = 10
+_MANY = 2
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image and what is planned for it.
+
+    Attributes:
+        image: the image.
+        action: `keep`, `deprecate`, `disable` or `deregister`.
+        reason: a sentence without its end.
+        due_at: UTC, when the next action is due; None where none is, or nobody can say.
+    """
+
+    image: OwnImage
+    action: str
+    reason: str
+    due_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Account:
+    """What a plan is made from.
+
+    Attributes:
+        now: UTC.
+        images: all of ours.
+        histories: channel -> what it names and named, newest first.
+        policies: channel -> its policy; a channel without one has the default.
+        references: who refers to what.
+    """
+
+    now: datetime
+    images: Sequence[OwnImage]
+    histories: Mapping[str, Sequence[str]]
+    references: References
+    policies: Mapping[str, Policy] = field(default_factory=dict)
+
+    def policy_of(self, image: OwnImage) -> Policy:
+        """Of the channel that an image was baked for."""
+        return self.policies.get(image.channel, Policy())
+
+
+def plan(account: Account, most: int = DEFAULT_MOST) -> list[Entry]:
+    """Say of every image what becomes of it.
+
+    Args:
+        account: what there is.
+        most: so many images are disabled or deregistered in one run; the oldest go first.
+    """
+    entries = [_entry(image, account) for image in account.images]
+    allowed = most
+    capped = []
+    for entry in entries:
+        if entry.action in {DISABLE, DEREGISTER}:
+            if allowed == 0:
+                reason = f"{entry.action} is due, after the {most} of this run"
+                capped.append(replace(entry, action=KEEP, reason=reason, due_at=account.now))
+                continue
+            allowed -= 1
+        capped.append(entry)
+    return capped
+
+
+def _entry(image: OwnImage, account: Account) -> Entry:
+    if why := _why_current(image, account):
+        return Entry(image, KEEP, why)
+    action, reason, due_at = _next_action(image, account)
+    if action in {DISABLE, DEREGISTER}:
+        if users := account.references.of(image.ami_id):
+            more = f" and {len(users) - _MANY} more" if len(users) > _MANY else ""
+            return Entry(image, KEEP, f"in use by {', '.join(map(str, users[:_MANY]))}{more}")
+        if not account.references.are_complete:
+            failed = ", ".join(account.references.failed)
+            return Entry(image, KEEP, f"{action} is due, but nobody knows who uses it: {failed} did not answer")
+    return Entry(image, action, reason, due_at)
+
+
+def _why_current(image: OwnImage, account: Account) -> str:
+    """Why an image is none of the old ones; empty where it is."""
+    if image.kept_because:
+        return f"kept by hand: {image.kept_because}"
+    for channel, named in account.histories.items():
+        distinct = list(dict.fromkeys(named))
+        if distinct[:1] == [image.ami_id]:
+            return f"channel {channel} names it"
+        previous = distinct[1 : 1 + account.policies.get(channel, Policy()).keep_previous]
+        if image.ami_id in previous:
+            return f"the way back of channel {channel}"
+    if not image.state:
+        return "its bake did not end; `invoke reap` removes it"
+    policy = account.policy_of(image)
+    if image.state != STATE_PROVEN:
+        ready_at = image.created_at + policy.unproven_after
+        return f"{image.state}, and younger than {policy.unproven_after.days} days" if account.now < ready_at else ""
+    return "" if _is_superseded(image, account) else "proven, and nothing newer was promoted in its channel"
+
+
+def _is_superseded(image: OwnImage, account: Account) -> bool:
+    """Whether the channel has left it behind: it named it once, or names one that is younger."""
+    named = account.histories.get(image.channel, ())
+    if image.ami_id in named:
+        return True
+    promoted = next((other for other in account.images if other.ami_id in named[:1]), None)
+    return promoted is not None and promoted.created_at > image.created_at
+
+
+def _next_action(image: OwnImage, account: Account) -> tuple[str, str, datetime | None]:
+    policy = account.policy_of(image)
+    if image.is_disabled:
+        if image.disabled_at is None:
+            return (
+                KEEP,
+                "disabled by hand, nobody knows when; tag it gpunodes:disabled-at, or deregister it by hand",
+                None,
+            )
+        due_at = image.disabled_at + policy.delete_after
+        if account.now < due_at:
+            return KEEP, f"disabled, goes on {due_at:%d %b %Y}", due_at
+        return DEREGISTER, f"disabled for {_days(account.now, image.disabled_at)}", due_at
+    if image.deprecated_at is None or image.deprecated_at > account.now:
+        return (
+            DEPRECATE,
+            "no channel names it any more" if image.state == STATE_PROVEN else f"{image.state} for long",
+            None,
+        )
+    due_at = image.deprecated_at + policy.disable_after
+    if account.now < due_at:
+        return KEEP, f"deprecated, is disabled on {due_at:%d %b %Y}", due_at
+    return DISABLE, f"deprecated for {_days(account.now, image.deprecated_at)}", due_at
+
+
+def _days(now: datetime, since: datetime) -> str:
+    return f"{(now - since).days} days"
