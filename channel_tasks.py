@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from invoke import Context, task
+from invoke import Context, Exit, task
 
 from gpunodes import report
 from gpunodes.channel import channel_report, policy
@@ -11,6 +11,8 @@ from gpunodes.channel.rollback import rollback as roll_back
 from gpunodes.destination import select
 from gpunodes.exit_codes import errors_as_exit_codes
 from gpunodes.operation.progress import TerminalProgress
+from gpunodes.prune import prune_report
+from gpunodes.prune.prune_run import prune_region
 from gpunodes.task_options import CHANNEL, JSON, OFFLINE
 
 _AMI = {"ami": "Id of the image; without it what the policy's source channel names, or the newest proven one."}
@@ -45,3 +47,22 @@ def rollback(
         done = roll_back(chosen, options, progress, ami_id=ami or None, reason=reason)
         document = channel_report.rollback_document
         report.print_json(document(done)) if json else channel_report.show_rollback(done, report.console())
+
+
+@task(
+    help={
+        **OFFLINE,
+        **JSON,
+        "apply": "Carry it out; without this it is only shown.",
+        "most": "So many images are disabled or deregistered at most (10).",
+    }
+)
+def prune(_context: Context, offline: bool = False, json: bool = False, apply: bool = False, most: str = "") -> None:
+    """Retire old images: deprecated, later disabled, later deregistered, never one in use; --apply carries it out."""
+    with errors_as_exit_codes():
+        progress = TerminalProgress()
+        chosen, options = select(offline, progress.say)
+        pruned = prune_region(chosen, options, progress, apply=apply, most=most)
+        report.print_json(prune_report.document(pruned)) if json else prune_report.show(pruned, report.console())
+    if pruned.exit_code:
+        raise Exit(code=pruned.exit_code)

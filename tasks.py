@@ -194,4 +194,5 @@ def env(_context: Context) -> None:
 namespace = Collection(build_ami, plan, doctor, test_instance, explain, compare, destroy, reap)
 namespace.add_task(channel_tasks.promote)
 namespace.add_task(channel_tasks.rollback)
+namespace.add_task(channel_tasks.prune)
 namespace.add_collection(Collection("offline", up, down, status, env))

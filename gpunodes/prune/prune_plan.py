@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from gpunodes.channel.policy import Policy
 from gpunodes.prune.own_images import OwnImage
@@ -14,6 +14,7 @@ from gpunodes.recipe.ami import STATE_PROVEN
 KEEP, DEPRECATE, DISABLE, DEREGISTER = "keep", "deprecate", "disable", "deregister"
 DEFAULT_MOST = 10
 _MANY = 2
+_SOON = timedelta(minutes=5)  # AWS takes no deprecation of this very moment
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def _next_action(image: OwnImage, account: Account) -> tuple[str, str, datetime 
         if account.now < due_at:
             return KEEP, f"disabled, goes on {due_at:%d %b %Y}", due_at
         return DEREGISTER, f"disabled for {_days(account.now, image.disabled_at)}", due_at
-    if image.deprecated_at is None or image.deprecated_at > account.now:
+    if image.deprecated_at is None or image.deprecated_at > account.now + _SOON:
         return (
             DEPRECATE,
             "no channel names it any more" if image.state == STATE_PROVEN else f"{image.state} for long",

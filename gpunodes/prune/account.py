@@ -1,0 +1,57 @@
+"""What a plan of a prune is made from: our images, what channels name and named, and who refers to what."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from pathlib import Path
+
+from gpunodes.aws import Clients, aws_errors
+from gpunodes.channel import policy
+from gpunodes.channel.parameter import ChannelParameter
+from gpunodes.prune import builder_references, compute_references, parameter_references, references
+from gpunodes.prune.own_images import own_images
+from gpunodes.prune.prune_plan import Account
+
+SOURCES = (*compute_references.SOURCES, *parameter_references.SOURCES, *builder_references.SOURCES)
+_CHANNEL = re.compile(r"/gpunodes/([A-Za-z0-9-]+)/ami-id")
+
+
+def look(clients: Clients, now: datetime, policy_file: Path = policy.POLICY_FILE) -> Account:
+    """Ask AWS for all of it; calls grow with pages, not with images.
+
+    Args:
+        clients: of the target.
+        now: UTC.
+        policy_file: of the channels.
+
+    Raises:
+        UsageError: the policy file has a mistake.
+        PreflightError: the credentials are no longer valid.
+        AwsError: images or channels cannot be read; a source of references that fails is noted in what is returned.
+    """
+    images = own_images(clients)
+    channels = channels_of(clients)
+    return Account(
+        now=now,
+        images=images,
+        histories={name: _history(clients, name) for name in channels},
+        references=references.collect(clients, SOURCES),
+        policies={name: policy.load(name, policy_file) for name in {*channels, *(image.channel for image in images)}},
+    )
+
+
+def channels_of(clients: Clients) -> list[str]:
+    """Every channel that names an image (GetParametersByPath).
+
+    Raises:
+        AwsError: SSM refused.
+    """
+    with aws_errors("looking for channels"):
+        pages = clients.ssm.get_paginator("get_parameters_by_path").paginate(Path="/gpunodes/", Recursive=True)
+        found = [_CHANNEL.fullmatch(parameter["Name"]) for page in pages for parameter in page["Parameters"]]
+    return sorted(name[1] for name in found if name)
+
+
+def _history(clients: Clients, channel: str) -> list[str]:
+    return [pointer.ami_id for pointer in ChannelParameter(clients, channel).history()]

@@ -1,0 +1,111 @@
+"""`prune`: a plan, and with --apply what it says, while no channel can change."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from gpunodes.aws import Clients
+from gpunodes.channel.promote import channel_lock
+from gpunodes.errors import UsageError
+from gpunodes.operation import runs
+from gpunodes.operation.steps import Progress, Step, run_steps
+from gpunodes.prune import account, prune, prune_plan
+from gpunodes.prune.prune import Done, Pruned
+from gpunodes.prune.prune_plan import KEEP, Entry
+from gpunodes.settings import Settings
+from gpunodes.target import Target
+
+_STOPPED = 3
+
+
+@dataclass(frozen=True)
+class Prune:
+    """What a prune found and did.
+
+    Attributes:
+        entries: what is planned for each image of ours, oldest first.
+        failed: sources of references that did not answer, and why; then nothing is disabled or deleted.
+        lacking: sources that this API does not have.
+        was_applied: whether the plan was carried out.
+        done: what became of each image that was handled.
+        stopped: why it went no further; empty where it got to the end.
+    """
+
+    entries: Sequence[Entry]
+    failed: Mapping[str, str]
+    lacking: Mapping[str, str]
+    was_applied: bool = False
+    done: Sequence[Done] = field(default_factory=tuple)
+    stopped: str = ""
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How many images each action is planned for."""
+        return Counter(entry.action for entry in self.entries)
+
+    @property
+    def exit_code(self) -> int:
+        """0 where all was answered and done; 3 where a source did not answer, or something stopped it."""
+        return _STOPPED if self.failed or self.stopped else 0
+
+
+def prune_region(
+    target: Target,
+    settings: Settings,
+    progress: Progress,
+    *,
+    apply: bool,
+    most: str = "",
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Prune:
+    """Plan for every image of ours in a region, and carry it out where that is asked for.
+
+    Args:
+        target: where.
+        settings: folders.
+        progress: told about each step.
+        apply: whether it is carried out; without, nothing changes.
+        most: so many images are disabled or deregistered, a whole number from 1; empty for the default.
+        clock: UTC.
+
+    Raises:
+        UsageError: `most` is no such number, or the policy file has a mistake.
+        PreflightError: a channel is locked by another run.
+        AwsError: images or channels cannot be read.
+    """
+    limit = _limit(most)
+    clients = Clients(target)
+    if not apply:
+        return _planned(clients, limit, clock())
+    run = runs.start(settings, target.destination)
+    found: list[Prune] = []
+    locks = [
+        (name, channel_lock(clients, replace(settings, channel=name), run, progress))
+        for name in account.channels_of(clients)
+    ]
+
+    def carry_out() -> None:
+        planned = _planned(clients, limit, clock())
+        pruned = prune.carry_out(clients, planned.entries, clock) if planned.counts.keys() - {KEEP} else Pruned([])
+        found.append(replace(planned, was_applied=True, done=tuple(pruned.done), stopped=pruned.stopped))
+
+    steps = [Step(f"lock channel {name}", lock.acquire, lock.release) for name, lock in locks]
+    with runs.going_on(run):
+        run_steps([*steps, Step("look who uses what, and let go what is due", carry_out)], progress)
+    return found[0]
+
+
+def _planned(clients: Clients, most: int, now: datetime) -> Prune:
+    looked = account.look(clients, now)
+    return Prune(prune_plan.plan(looked, most), looked.references.failed, looked.references.lacking)
+
+
+def _limit(most: str) -> int:
+    if not most:
+        return prune_plan.DEFAULT_MOST
+    if not most.isdecimal() or int(most) < 1:
+        raise UsageError(f"`--most {most}` must be a whole number from 1.")
+    return int(most)
