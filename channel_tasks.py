@@ -13,11 +13,27 @@ from gpunodes.exit_codes import errors_as_exit_codes
 from gpunodes.operation.progress import TerminalProgress
 from gpunodes.prune import prune_report
 from gpunodes.prune.prune_run import prune_region
+from gpunodes.refresh import refresh_report
+from gpunodes.refresh.refresh_run import refresh_channel
 from gpunodes.task_options import CHANNEL, JSON, OFFLINE
 
 _AMI = {"ami": "Id of the image; without it what the policy's source channel names, or the newest proven one."}
 _REASON = {"reason": "Why an image may be used that is not proven, or did not soak; it is recorded."}
 _EARLIER = {"ami": "Id of an earlier image of the channel; without it the one before.", "reason": "Kept on the image."}
+
+
+@task(help={**OFFLINE, **JSON, **CHANNEL})
+def refresh_ami(_context: Context, offline: bool = False, json: bool = False, channel: str = "") -> None:
+    """Bake, prove and promote a new image where one is due, and say why or why not; for a scheduler."""
+    with errors_as_exit_codes():
+        progress = TerminalProgress()
+        progress.title("refresh-ami")
+        chosen, options = select(offline, progress.say, channel=channel)
+        refreshed = refresh_channel(chosen, options, progress)
+        document = refresh_report.refreshed_document
+        report.print_json(document(refreshed)) if json else refresh_report.show_refreshed(refreshed, report.console())
+    if refreshed.exit_code:
+        raise Exit(code=refreshed.exit_code)
 
 
 @task(help={**OFFLINE, **JSON, **CHANNEL, **_AMI, **_REASON})

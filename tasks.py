@@ -192,6 +192,7 @@ def env(_context: Context) -> None:
 
 
 namespace = Collection(build_ami, plan, doctor, test_instance, explain, compare, destroy, reap)
+namespace.add_task(channel_tasks.refresh_ami)
 namespace.add_task(channel_tasks.promote)
 namespace.add_task(channel_tasks.rollback)
 namespace.add_task(channel_tasks.prune)

@@ -9,6 +9,7 @@ from pathlib import Path
 from gpunodes.aws import Clients
 from gpunodes.bake import bake_variables
 from gpunodes.bake.bake_steps import BakeSteps, given
+from gpunodes.channel.channel_lock import ChannelLock
 from gpunodes.connection import connection
 from gpunodes.evidence import evidence
 from gpunodes.operation import durations, runs
@@ -62,7 +63,14 @@ class Baked:
     timings: list[Timing]
 
 
-def bake(target: Target, settings: Settings, progress: Progress, source_ami: str | None = None) -> Baked:
+def bake(
+    target: Target,
+    settings: Settings,
+    progress: Progress,
+    source_ami: str | None = None,
+    *,
+    held_lock: ChannelLock | None = None,
+) -> Baked:
     """Bake an image and leave nothing else behind.
 
     Args:
@@ -70,6 +78,7 @@ def bake(target: Target, settings: Settings, progress: Progress, source_ami: str
         settings: channel, instance types and folders.
         progress: told about each step.
         source_ami: base image instead of the flavor's newest.
+        held_lock: of the channel, where the caller holds it already.
 
     Raises:
         GpunodesError: with the exit code for what went wrong.
@@ -81,7 +90,9 @@ def bake(target: Target, settings: Settings, progress: Progress, source_ami: str
     way_in = connection.of(target, settings, run)
     state = checkout.read()
     clients = Clients(target)
-    work = BakeSteps(target, settings, run, clients, progress, journal, flavor, pinned, source_ami, way_in, state)
+    work = BakeSteps(
+        target, settings, run, clients, progress, journal, flavor, pinned, source_ami, way_in, state, held_lock
+    )
     options = {"flavor": flavor.name, "channel": settings.channel, "source_ami": source_ami, "spot": settings.spot}
     book = Durations(settings.cache_folder / durations.FILE, progress.say)
     progress.expect(book.typical(target.name, COMMAND))

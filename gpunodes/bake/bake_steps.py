@@ -58,6 +58,7 @@ class BakeSteps:
         asked_source_ami: of `--source-ami`.
         way_in: how the instance is reached.
         checkout: as it was when the bake began: what happens in it meanwhile is not in the image.
+        held_lock: of the channel, where whoever bakes holds it already; None to take and free it here.
         timings: of the steps that are done.
         record: of the image; None before the last step. What the steps between have made is None before them, too.
     """
@@ -73,6 +74,7 @@ class BakeSteps:
     asked_source_ami: str | None
     way_in: Connection
     checkout: Checkout
+    held_lock: ChannelLock | None = None
     timings: list[Timing] = field(default_factory=list)
     account: str | None = None
     packer_version: tuple[int, ...] = ()
@@ -95,7 +97,7 @@ class BakeSteps:
 
     @property
     def _lock(self) -> ChannelLock:
-        return ChannelLock(
+        return self.held_lock or ChannelLock(
             self.clients,
             self.settings.channel,
             LockOwner.of(self.run),
@@ -249,9 +251,10 @@ class BakeSteps:
 
     def steps(self) -> list[Step]:
         """In their order."""
+        lock = Step(f"lock channel {self.settings.channel}", self._lock.acquire, self._lock.release)
         return [
             Step("check tools, account and base image", self._preflight),
-            Step(f"lock channel {self.settings.channel}", self._lock.acquire, self._lock.release),
+            *([] if self.held_lock else [lock]),
             Step("build gpumon's wheelhouse", self._build_wheelhouse),
             Step("import an SSH key", self._import_key, self._delete_key),
             Step("open a way in", self._open_way_in, self._remove_leftovers),

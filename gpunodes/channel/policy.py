@@ -60,6 +60,8 @@ class Policy:
         window: for what is not urgent; None for any time.
         minimum_gap: between two bakes.
         maximum_age: of the promoted image; then it is baked anew even if nothing has changed.
+        test_types: instance types that a refresh proves on, as `test-instance --types` takes them; empty for the one of
+            the settings.
         promotes_from: channel whose images this one gets, such as `canary`; empty for one that gets its own.
         soak: how long that channel must have named an image.
         keep_previous: so many images that the channel named before stay, for the way back.
@@ -72,6 +74,7 @@ class Policy:
     window: Window | None = field(default_factory=lambda: Window(6, time(2), timedelta(hours=4)))
     minimum_gap: timedelta = timedelta(hours=20)
     maximum_age: timedelta = timedelta(days=30)
+    test_types: str = ""
     promotes_from: str = ""
     soak: timedelta = timedelta(hours=24)
     keep_previous: int = 2
@@ -151,6 +154,12 @@ def _number_of(unit: timedelta) -> Callable[[Any], timedelta]:
     return read
 
 
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(value)
+    return value
+
+
 def _count(value: Any) -> int:
     """From 1: without any image before there is no way back."""
     if type(value) is not int or value < 1:
@@ -169,6 +178,7 @@ _READERS: Mapping[str, tuple[str, Callable[[Any], Any], str]] = {
     "security": ("security", _security, '"now" or "window"'),
     "window": ("window", _window, 'a weekday and hours in UTC, as "sunday 02:00-06:00", or "always"'),
     "minimum_gap_hours": ("minimum_gap", _number_of(timedelta(hours=1)), "a number of hours above 0"),
+    "test_types": ("test_types", _text, 'instance types, as "g4dn.xlarge,g5.xlarge"'),
     "promotes_from": ("promotes_from", _channel, 'a channel, as "canary"'),
     "keep_previous": ("keep_previous", _count, "a whole number from 1"),
     "disable_after_days": ("disable_after", _number_of(timedelta(days=1)), "a number of days above 0"),

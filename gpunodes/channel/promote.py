@@ -142,6 +142,7 @@ def promote(
     *,
     ami_id: str | None = None,
     override: str = "",
+    held_lock: ChannelLock | None = None,
 ) -> Promotion:
     """Let the settings' channel name an image; doing it again changes nothing.
 
@@ -152,6 +153,7 @@ def promote(
         progress: told about each step.
         ami_id: the image; without one what the source channel names, or the newest proven image of the channel.
         override: why an image may be used that is not proven, or did not soak; recorded.
+        held_lock: of the channel, where the caller holds it already.
 
     Raises:
         UsageError: there is no such image, or it can be none of a channel's.
@@ -161,8 +163,9 @@ def promote(
     run = runs.start(settings, target.destination)
     work = _Work(target, settings, policy, run, Clients(target), progress, ami_id, override)
     lock = channel_lock(work.clients, settings, run, progress)
+    locked = [] if held_lock else [Step(f"lock channel {settings.channel}", lock.acquire, lock.release)]
     steps = [
-        Step(f"lock channel {settings.channel}", lock.acquire, lock.release),
+        *locked,
         Step("check the image", work.choose),
         Step("write the parameter and read it back", work.write),
         Step("record it", work.record),

@@ -12,6 +12,7 @@ from gpunodes.operation.runs import TAG_STATE
 from gpunodes.plan.plan import TAG_CHANNEL
 from gpunodes.recipe import ami
 
+_IMAGES_PER_PAGE = 1000
 TAG_KEEP = "gpunodes:keep"
 TAG_DISABLED_AT = "gpunodes:disabled-at"
 
@@ -56,7 +57,11 @@ def own_images(clients: Clients) -> list[OwnImage]:
     wanted = [{"Name": "tag-key", "Values": [TAG_CHANNEL]}]
     with aws_errors("looking for images"):
         pages = clients.ec2.get_paginator("describe_images").paginate(
-            Owners=["self"], Filters=wanted, IncludeDeprecated=True, IncludeDisabled=True
+            Owners=["self"],
+            Filters=wanted,
+            IncludeDeprecated=True,
+            IncludeDisabled=True,
+            PaginationConfig={"PageSize": _IMAGES_PER_PAGE},
         )
         found = [_own_image(image) for page in pages for image in page["Images"]]
     return sorted(found, key=lambda image: (image.created_at, image.ami_id))

@@ -1,4 +1,4 @@
-"""What `plan --refresh` prints beside the plan of the bake: whether a refresh would bake now, and why or why not."""
+"""What `refresh-ami` prints, and `plan --refresh` beside the plan of the bake: what is due, and why or why not."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from rich.text import Text
 
 from gpunodes.plan import plan_report
 from gpunodes.plan.plan import BakePlan
+from gpunodes.refresh.refresh import FAILED, REFRESHED, Refreshed
 from gpunodes.refresh.situation import RefreshPlan
 
 
@@ -49,3 +50,24 @@ def show(planned: BakePlan, due: RefreshPlan | None, out: Console) -> None:
     out.print()
     out.print(Text.assemble(("refresh: ", "bold"), (due.decision.action, style), f"  {due.decision.reason}"))
     out.print(Text(f"  channel {due.channel} names {due.promoted_ami or 'no image yet'}", style="dim"))
+
+
+def refreshed_document(refreshed: Refreshed) -> dict[str, Any]:
+    """`refresh-ami --json`."""
+    return {
+        "decision": refreshed.decision,
+        "reason": refreshed.reason,
+        "ami_id": refreshed.ami_id,
+        "channel": refreshed.channel,
+        "done": refreshed.done,
+    }
+
+
+def show_refreshed(refreshed: Refreshed, out: Console) -> None:
+    """What was decided and why, what was done, and what the channel names now."""
+    style = {REFRESHED: "bold green", FAILED: "bold red"}.get(refreshed.decision, "bold yellow")
+    out.print()
+    out.print(Text.assemble((refreshed.decision, style), f"  {refreshed.reason}"))
+    for done in refreshed.done:
+        out.print(Text(f"  {done}"))
+    out.print(Text(f"  channel {refreshed.channel} names {refreshed.ami_id or 'no image yet'}", style="dim"))

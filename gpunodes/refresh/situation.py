@@ -11,14 +11,16 @@ from botocore.exceptions import ClientError
 
 from gpunodes.aws import Clients, aws_errors
 from gpunodes.channel import policy as policies
+from gpunodes.channel import promotable
 from gpunodes.channel.parameter import ChannelParameter, Pointer
+from gpunodes.channel.policy import Policy
 from gpunodes.channel.promote import TAG_ROLLED_BACK
 from gpunodes.errors import PreflightError
 from gpunodes.operation import runs
 from gpunodes.plan import plan as plans
 from gpunodes.plan.plan import TAG_CHANNEL, TAG_RECIPE, BakePlan, Difference
 from gpunodes.recipe import ami, recipe
-from gpunodes.refresh.decide import ChannelImage, Decision, Situation, decide
+from gpunodes.refresh.decide import NOTHING, PROMOTE, WAIT, ChannelImage, Decision, Situation, decide
 
 TAG_FINGERPRINT = "gpunodes:fingerprint"
 _UNKNOWN_RECIPE = Difference("recipe", "not known", "known")
@@ -58,6 +60,8 @@ def plan_refresh(clients: Clients, planned: BakePlan, now: datetime | None = Non
     """
     policy = policies.load(planned.channel)
     situation = gather(clients, planned, now or datetime.now(UTC))
+    if policy.promotes_from:
+        return _plan_promotion(clients, situation, planned.channel, policy)
     return RefreshPlan(
         channel=planned.channel,
         decision=decide(situation, policy),
@@ -65,6 +69,24 @@ def plan_refresh(clients: Clients, planned: BakePlan, now: datetime | None = Non
         changes=list(situation.changes),
         urgency=situation.urgency,
     )
+
+
+def _plan_promotion(clients: Clients, situation: Situation, channel: str, policy: Policy) -> RefreshPlan:
+    """Of a channel that bakes nothing itself: it gets what another one names, once that has soaked there."""
+    promoted, source = situation.promoted.ami_id if situation.promoted else "", policy.promotes_from
+    named = ChannelParameter(clients, source).read()
+    if named is None:
+        decision = Decision(NOTHING, f"channel {source} names no image yet")
+    elif named.ami_id == promoted:
+        decision = Decision(NOTHING, f"channel {source} names the same image")
+    else:
+        found = promotable.find(
+            clients, channel, named.ami_id, source_channel=source, soak=policy.soak, now=situation.now
+        )
+        why = f"channel {source} names {named.ami_id}"
+        waits = f"{why}, which {' and '.join(found.objections)}"
+        decision = Decision(WAIT, waits) if found.objections else Decision(PROMOTE, why, named.ami_id)
+    return RefreshPlan(channel, decision, promoted, [], situation.urgency)
 
 
 def gather(clients: Clients, planned: BakePlan, now: datetime) -> Situation:

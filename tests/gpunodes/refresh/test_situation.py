@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from gpunodes.aws import Clients
+from gpunodes.channel import policy
 from gpunodes.channel.parameter import ChannelParameter
 from gpunodes.errors import PreflightError
 from gpunodes.plan.plan import BakePlan
 from gpunodes.recipe import pins
 from gpunodes.recipe.recipe import Recipe
 from gpunodes.refresh import situation
-from gpunodes.refresh.decide import BAKE, NOTHING, PROVE
+from gpunodes.refresh.decide import BAKE, NOTHING, PROMOTE, PROVE, WAIT
 from tests.gpunodes.fakes import base_image
 
 RECIPE = Recipe("ami-0123456789abcdef0", "ubuntu-22.04", "a" * 64, "b" * 64, "c" * 64, "latest", "", "F" * 40, 75)
@@ -131,3 +133,29 @@ def test_image_that_the_channel_left_is_known(clients: Clients) -> None:
 
     assert found.decision.action == NOTHING
     assert f"{second}, which was rolled back (NCCL hangs)" in found.decision.reason
+
+
+def test_channel_that_gets_anothers_images_bakes_none(
+    clients: Clients, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "refresh.toml"
+    file.write_text('[stable]\npromotes_from = "canary"\nsoak_hours = 24\n')
+    load = policy.load
+    monkeypatch.setattr(policy, "load", lambda channel: load(channel, file))
+
+    def decision(later: timedelta = timedelta(0)) -> tuple[str, str]:
+        found = situation.plan_refresh(clients, planned(RECIPE), datetime.now(UTC) + later).decision
+        return found.action, found.reason
+
+    none = decision()
+    image = make_image(clients, RECIPE, channel="canary")
+    clients.ec2.create_tags(Resources=[image], Tags=[{"Key": "gpunodes:proof-sha256", "Value": "0"}])
+    ChannelParameter(clients, "canary").write(image)
+    soon, later = decision(), decision(timedelta(hours=25))
+    ChannelParameter(clients, "stable").write(image)
+
+    assert none == (NOTHING, "channel canary names no image yet")
+    assert soon[0] == WAIT
+    assert "needs 24 hours more" in soon[1]
+    assert later == (PROMOTE, f"channel canary names {image}")
+    assert decision() == (NOTHING, "channel canary names the same image")
