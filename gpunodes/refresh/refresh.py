@@ -1,7 +1,7 @@
 """`refresh-ami`: decide, bake, prove, promote, while nobody else changes the channel.
 
-What a refresh that was stopped has left is gone on with: all that the next run needs is in AWS. The state of an image is
-its tag, what is promoted is the channel's parameter.
+What a refresh that was stopped has left is gone on with: all that the next run needs is in AWS. The state of an image
+is its tag, what is promoted is the channel's parameter.
 """
 
 from __future__ import annotations
