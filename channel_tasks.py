@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from invoke import Context, Exit, task
+from invoke import Collection, Context, Exit, task
 
 from gpunodes import report
+from gpunodes.aws import Clients
 from gpunodes.channel import channel_report, policy
 from gpunodes.channel.promote import promote as promote_image
 from gpunodes.channel.rollback import rollback as roll_back
@@ -15,6 +16,8 @@ from gpunodes.prune import prune_report
 from gpunodes.prune.prune_run import prune_region
 from gpunodes.refresh import refresh_report
 from gpunodes.refresh.refresh_run import refresh_channel
+from gpunodes.status import status_report
+from gpunodes.status.status import status as look_at_channels
 from gpunodes.task_options import CHANNEL, JSON, OFFLINE
 
 _AMI = {"ami": "Id of the image; without it what the policy's source channel names, or the newest proven one."}
@@ -82,3 +85,22 @@ def prune(_context: Context, offline: bool = False, json: bool = False, apply: b
         report.print_json(prune_report.document(pruned)) if json else prune_report.show(pruned, report.console())
     if pruned.exit_code:
         raise Exit(code=pruned.exit_code)
+
+
+@task(help={**OFFLINE, **JSON})
+def status(_context: Context, offline: bool = False, json: bool = False) -> None:
+    """Show what each channel names since when, what waits, what is old or due, and what keeping it costs."""
+    with errors_as_exit_codes():
+        chosen, _ = select(offline, TerminalProgress().say)
+        found = look_at_channels(Clients(chosen))
+        document = status_report.document
+        report.print_json(document(found)) if json else status_report.show(found, report.console())
+
+
+def add_to(namespace: Collection) -> None:
+    """Let a collection list these tasks."""
+    namespace.add_task(refresh_ami)
+    namespace.add_task(promote)
+    namespace.add_task(rollback)
+    namespace.add_task(prune)
+    namespace.add_task(status)

@@ -192,8 +192,5 @@ def env(_context: Context) -> None:
 
 
 namespace = Collection(build_ami, plan, doctor, test_instance, explain, compare, destroy, reap)
-namespace.add_task(channel_tasks.refresh_ami)
-namespace.add_task(channel_tasks.promote)
-namespace.add_task(channel_tasks.rollback)
-namespace.add_task(channel_tasks.prune)
+channel_tasks.add_to(namespace)
 namespace.add_collection(Collection("offline", up, down, status, env))

@@ -39,7 +39,7 @@ def test_every_command_is_listed_with_what_it_does() -> None:
     assert done.returncode == 0
     listed = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines() if line.startswith("  ")}
     assert listed.keys() >= {
-        "build-ami", "test-instance", "refresh-ami", "promote", "rollback", "prune", "destroy",
+        "build-ami", "test-instance", "refresh-ami", "promote", "rollback", "prune", "status", "destroy",
         "offline.up", "offline.down", "offline.status", "offline.env",
     }  # fmt: skip
     assert all(listed.values())
@@ -52,6 +52,7 @@ def test_every_command_is_listed_with_what_it_does() -> None:
         ("plan", ["--offline", "--json", "--source-ami", "--flavor", "--channel", "--spot", "--refresh"]),
         ("promote", ["--offline", "--json", "--channel", "--ami", "--reason"]),
         ("refresh-ami", ["--offline", "--json", "--channel"]),
+        ("status", ["--offline", "--json"]),
         ("prune", ["--offline", "--json", "--apply", "--most"]),
         ("rollback", ["--offline", "--json", "--channel", "--ami", "--reason"]),
         ("doctor", ["--offline", "--json", "--source-ami", "--flavor", "--spot"]),

@@ -1,0 +1,1 @@
+"""What is in use and what is old, at a glance: `status`."""
