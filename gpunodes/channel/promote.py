@@ -13,6 +13,7 @@ from gpunodes.channel.channel_lock import ChannelLock, LockOwner
 from gpunodes.channel.parameter import ChannelParameter, Pointer
 from gpunodes.channel.policy import Policy
 from gpunodes.channel.promotable import Promotable
+from gpunodes.channel.revive import revive
 from gpunodes.errors import GpunodesError
 from gpunodes.operation import runs
 from gpunodes.operation.runs import Run
@@ -98,6 +99,7 @@ class _Work:
             self.after = self.before
             return
         self._tag(chosen)
+        revive(self.clients, chosen.image)
         self.after = self.parameter.write(chosen.ami_id)
         if self.before:
             self.parameter.label(self.before, LABEL_PREVIOUS)

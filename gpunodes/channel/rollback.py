@@ -10,6 +10,7 @@ from typing import Any
 from gpunodes.aws import Clients, aws_errors
 from gpunodes.channel.parameter import ChannelParameter, Pointer
 from gpunodes.channel.promote import TAG_ROLLED_BACK, channel_lock
+from gpunodes.channel.revive import revive
 from gpunodes.errors import AwsError, PreflightError, UsageError
 from gpunodes.operation import runs
 from gpunodes.operation.runs import Run
@@ -81,17 +82,9 @@ class _Work:
                 " promote another one with `invoke promote --ami`."
             )
 
-    def enable(self) -> None:
-        """EnableImage, where it had been retired that far; accounts it was shared with do not get it back by that."""
-        if self.image is None or self.image["State"] != _DISABLED:
-            return
-        ami_id = self.image["ImageId"]
-        with aws_errors(f"enabling {ami_id} again"):
-            self.clients.ec2.enable_image(ImageId=ami_id)
-        state = images_by_id(self.clients, [ami_id])[ami_id]["State"]
-        if state != _AVAILABLE:
-            raise AwsError(f"{ami_id} is {state} although it was enabled; look at it and repeat.")
-        self.was_enabled = True
+    def revive(self) -> None:
+        """Enable it, where it had been retired that far, and let it be no longer deprecated."""
+        self.was_enabled = revive(self.clients, self.image) if self.image else False
 
     def write(self) -> None:
         """The mark first: a refresh must not promote again what is left now."""
@@ -133,7 +126,7 @@ def rollback(
     steps = [
         Step(f"lock channel {settings.channel}", lock.acquire, lock.release),
         Step("find the image before", work.choose),
-        Step("enable it again", work.enable),
+        Step("enable it again", work.revive),
         Step("write the parameter and read it back", work.write),
     ]
     with runs.going_on(run):

@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gpunodes.aws import Clients, aws_errors
+from gpunodes.channel.revive import TAG_DISABLED_AT
 from gpunodes.operation.runs import TAG_STATE
 from gpunodes.plan.plan import TAG_CHANNEL
 from gpunodes.recipe import ami
 
 _IMAGES_PER_PAGE = 1000
 TAG_KEEP = "gpunodes:keep"
-TAG_DISABLED_AT = "gpunodes:disabled-at"
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from gpunodes.aws import Clients, aws_errors
+from gpunodes.channel.revive import TAG_DISABLED_AT
 from gpunodes.errors import AwsError
 from gpunodes.prune import last_look
-from gpunodes.prune.own_images import TAG_DISABLED_AT, OwnImage
+from gpunodes.prune.own_images import OwnImage
 from gpunodes.prune.prune_plan import DEPRECATE, DEREGISTER, DISABLE, Entry
 
 _A_MOMENT = timedelta(minutes=1)  # AWS takes no time of the past, and rounds to the minute

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -117,3 +117,13 @@ def test_image_that_was_rolled_back_may_be_promoted_by_hand_and_is_so_no_more(
     promoted(clients, settings, image)
 
     assert "rolled-back/stable" not in tags_of(clients, image)
+
+
+def test_deprecated_image_that_is_promoted_is_deprecated_no_more(offline_clients: Clients, settings: Settings) -> None:
+    image = make_image(offline_clients)
+    offline_clients.ec2.enable_image_deprecation(ImageId=image, DeprecateAt=datetime.now(UTC) + timedelta(hours=1))
+
+    promoted(offline_clients, settings, image)
+
+    [found] = offline_clients.ec2.describe_images(ImageIds=[image])["Images"]
+    assert "DeprecationTime" not in found

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -114,12 +115,16 @@ def test_nobody_elses_image_is_found(clients: Clients) -> None:
 def test_disabled_image_is_enabled_again(offline_clients: Clients, settings: Settings) -> None:
     first, second = make_image(offline_clients), make_image(offline_clients)
     channel_of(offline_clients, first, second)
+    offline_clients.ec2.enable_image_deprecation(ImageId=first, DeprecateAt=datetime.now(UTC) + timedelta(hours=1))
     offline_clients.ec2.disable_image(ImageId=first)
+    offline_clients.ec2.create_tags(Resources=[first], Tags=[{"Key": "gpunodes:disabled-at", "Value": "then"}])
 
     done = rolled_back(offline_clients, settings)
 
     assert (done.ami_id, done.was_enabled) == (first, True)
-    assert images_by_id(offline_clients, [first])[first]["State"] == "available"
+    image = images_by_id(offline_clients, [first])[first]
+    assert (image["State"], image.get("DeprecationTime")) == ("available", None)
+    assert "disabled-at" not in tags_of(offline_clients, first)
     pointer = ChannelParameter(offline_clients, "stable").read()
     assert pointer is not None
     assert pointer.ami_id == first
