@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -12,18 +13,25 @@ from gpunodes.channel.parameter import ChannelParameter
 from gpunodes.prune import builder_references, compute_references, parameter_references, references
 from gpunodes.prune.own_images import own_images
 from gpunodes.prune.prune_plan import Account
+from gpunodes.prune.references import Source
 
 SOURCES = (*compute_references.SOURCES, *parameter_references.SOURCES, *builder_references.SOURCES)
 _CHANNEL = re.compile(r"/gpunodes/([A-Za-z0-9-]+)/ami-id")
 
 
-def look(clients: Clients, now: datetime, policy_file: Path = policy.POLICY_FILE) -> Account:
+def look(
+    clients: Clients,
+    now: datetime,
+    policy_file: Path = policy.POLICY_FILE,
+    sources: Sequence[Source] | None = None,
+) -> Account:
     """Ask AWS for all of it; calls grow with pages, not with images.
 
     Args:
         clients: of the target.
         now: UTC.
         policy_file: of the channels.
+        sources: that are asked who uses an image, all by default; without them nothing may be disabled or deleted.
 
     Raises:
         UsageError: the policy file has a mistake.
@@ -36,7 +44,7 @@ def look(clients: Clients, now: datetime, policy_file: Path = policy.POLICY_FILE
         now=now,
         images=images,
         histories={name: _history(clients, name) for name in channels},
-        references=references.collect(clients, SOURCES),
+        references=references.collect(clients, SOURCES if sources is None else sources),
         policies={name: policy.load(name, policy_file) for name in {*channels, *(image.channel for image in images)}},
     )
 

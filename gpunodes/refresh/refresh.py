@@ -1,4 +1,4 @@
-"""`refresh-ami`: decide, bake, prove, promote, while nobody else changes the channel.
+"""`refresh-ami`: decide, bake, prove, promote, retire, while nobody else changes the channel.
 
 What a refresh that was stopped has left is gone on with: all that the next run needs is in AWS. The state of an image
 is its tag, what is promoted is the channel's parameter.
@@ -11,13 +11,15 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from gpunodes.channel.channel_lock import ChannelLock
+from gpunodes.errors import GpunodesError
 from gpunodes.operation.steps import Progress
+from gpunodes.prune.prune import Pruned
 from gpunodes.refresh.decide import BAKE, NOTHING, PROMOTE, WAIT, Decision
 from gpunodes.refresh.situation import RefreshPlan
 
 FAILED = "failed"
 REFRESHED = "refreshed"
-_CHECK_FAILED = 1
+_CHECK_FAILED, _NOT_RETIRED = 1, 3
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,9 @@ class Work(Protocol):
     def promote(self, ami_id: str, lock: ChannelLock) -> str:
         """Let the channel name it; return what that names now."""
 
+    def retire(self) -> Pruned:
+        """Deprecate what the channel has left behind."""
+
 
 @dataclass(frozen=True)
 class Refreshed:
@@ -56,6 +61,7 @@ class Refreshed:
         reason: why, one sentence without its end.
         ami_id: what the channel names now; empty where it names nothing.
         done: what was done, in words, in its order.
+        problem: why the older images were not retired; empty where they were, or nothing was promoted.
         plan: what was decided at first.
     """
 
@@ -64,12 +70,15 @@ class Refreshed:
     reason: str
     ami_id: str
     done: list[str] = field(default_factory=list)
+    problem: str = ""
     plan: RefreshPlan | None = None
 
     @property
     def exit_code(self) -> int:
-        """0 done or nothing to do, 1 where the new image failed its proof."""
-        return _CHECK_FAILED if self.decision == FAILED else 0
+        """0 done or nothing to do, 1 where the new image failed its proof, 3 where only the end of it went wrong."""
+        if self.decision == FAILED:
+            return _CHECK_FAILED
+        return _NOT_RETIRED if self.problem else 0
 
 
 def refresh(decide: Callable[[], RefreshPlan], lock: ChannelLock, work: Work, progress: Progress) -> Refreshed:
@@ -111,14 +120,25 @@ def _carry_out(planned: RefreshPlan, lock: ChannelLock, work: Work) -> Refreshed
         if not proof.has_passed:
             done.append(f"proved {ami_id}, which failed")
             reason = f"{ami_id} failed its proof: {proof.reason.rstrip('.')}"
-            return Refreshed(planned.channel, FAILED, reason, planned.promoted_ami, done, planned)
+            return Refreshed(planned.channel, FAILED, reason, planned.promoted_ami, done, plan=planned)
         done.append(f"proved {ami_id}")
     now_named = work.promote(ami_id, lock)
     done.append(f"promoted {ami_id}")
-    return Refreshed(planned.channel, REFRESHED, decision.reason, now_named, done, planned)
+    problem = _retire(work, done)
+    return Refreshed(planned.channel, REFRESHED, decision.reason, now_named, done, problem, planned)
+
+
+def _retire(work: Work, done: list[str]) -> str:
+    """Retire what is old, and say what went wrong: the new image is promoted and stays so."""
+    try:
+        retired = work.retire()
+    except GpunodesError as error:
+        return str(error)
+    done.extend(f"deprecated {image.ami_id}" for image in retired.done if image.was_done)
+    return retired.stopped
 
 
 def _nothing(planned: RefreshPlan) -> Refreshed:
     decision: Decision = planned.decision
     said = WAIT if decision.action == WAIT else NOTHING
-    return Refreshed(planned.channel, said, decision.reason, planned.promoted_ami, [], planned)
+    return Refreshed(planned.channel, said, decision.reason, planned.promoted_ami, plan=planned)

@@ -60,6 +60,7 @@ def refreshed_document(refreshed: Refreshed) -> dict[str, Any]:
         "ami_id": refreshed.ami_id,
         "channel": refreshed.channel,
         "done": refreshed.done,
+        "problem": refreshed.problem,
     }
 
 
@@ -70,4 +71,6 @@ def show_refreshed(refreshed: Refreshed, out: Console) -> None:
     out.print(Text.assemble((refreshed.decision, style), f"  {refreshed.reason}"))
     for done in refreshed.done:
         out.print(Text(f"  {done}"))
+    if refreshed.problem:
+        out.print(Text(f"  older images were not retired: {refreshed.problem}", style="bold red"))
     out.print(Text(f"  channel {refreshed.channel} names {refreshed.ami_id or 'no image yet'}", style="dim"))

@@ -16,6 +16,8 @@ from gpunodes.plan.plan import plan
 from gpunodes.proof import matrix_policy
 from gpunodes.proof.matrix import prove_matrix
 from gpunodes.proof.proof import prove
+from gpunodes.prune.prune import Pruned
+from gpunodes.prune.retire import retire
 from gpunodes.refresh.refresh import Proof, Refreshed, refresh
 from gpunodes.refresh.situation import RefreshPlan, plan_refresh
 from gpunodes.settings import Settings
@@ -53,6 +55,9 @@ class _Work:
 
     def promote(self, ami_id: str, lock: ChannelLock) -> str:
         return promote(self.target, self.settings, self.policy, self.progress, ami_id=ami_id, held_lock=lock).ami_id
+
+    def retire(self) -> Pruned:
+        return retire(Clients(self.target), self.settings.channel)
 
 
 def refresh_channel(target: Target, settings: Settings, progress: Progress) -> Refreshed:

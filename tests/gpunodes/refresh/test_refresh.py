@@ -9,13 +9,15 @@ import pytest
 
 from gpunodes.aws import Clients
 from gpunodes.channel.channel_lock import ChannelLock, LockOwner
-from gpunodes.errors import GpunodesError, PreflightError, ToolError
+from gpunodes.errors import AwsError, GpunodesError, PreflightError, ToolError
+from gpunodes.prune.prune import Done, Pruned
+from gpunodes.prune.prune_plan import DEPRECATE
 from gpunodes.refresh.decide import BAKE, NOTHING, PROMOTE, PROVE, WAIT, Decision
 from gpunodes.refresh.refresh import FAILED, REFRESHED, Proof, Refreshed, refresh
 from gpunodes.refresh.situation import RefreshPlan
 from tests.gpunodes.fakes import RecordingProgress
 
-NEW, OLD = "ami-0000000000000000b", "ami-0000000000000000a"
+NEW, OLD, OLDER = "ami-0000000000000000b", "ami-0000000000000000a", "ami-00000000000000009"
 FAR = datetime(2100, 1, 1, tzinfo=UTC)
 
 
@@ -30,6 +32,7 @@ class Work:
     clients: Clients
     proof: Proof = field(default_factory=lambda: Proof(True))
     error: GpunodesError | None = None
+    retired: Pruned | GpunodesError = field(default_factory=lambda: Pruned([]))
     calls: list[str] = field(default_factory=list)
 
     def note(self, call: str) -> None:
@@ -52,6 +55,12 @@ class Work:
         self.note(f"promote {ami_id}")
         return ami_id
 
+    def retire(self) -> Pruned:
+        self.note("retire")
+        if isinstance(self.retired, GpunodesError):
+            raise self.retired
+        return self.retired
+
 
 def lock(clients: Clients, run_id: str = "20260101-000000-0001") -> ChannelLock:
     return ChannelLock(clients, "stable", LockOwner(run_id, "who", "host"), FAR, lambda _text: None)
@@ -67,9 +76,9 @@ def refreshed(clients: Clients, work: Work, *plans: RefreshPlan) -> Refreshed:
 @pytest.mark.parametrize(
     ("plan", "calls"),
     [
-        (planned(BAKE), ["bake", f"prove {NEW}", f"promote {NEW}"]),
-        (planned(PROVE, NEW), [f"prove {NEW}", f"promote {NEW}"]),
-        (planned(PROMOTE, NEW), [f"promote {NEW}"]),
+        (planned(BAKE), ["bake", f"prove {NEW}", f"promote {NEW}", "retire"]),
+        (planned(PROVE, NEW), [f"prove {NEW}", f"promote {NEW}", "retire"]),
+        (planned(PROMOTE, NEW), [f"promote {NEW}", "retire"]),
     ],
 )
 def test_what_is_due_is_done_to_its_end_and_no_more(clients: Clients, plan: RefreshPlan, calls: list[str]) -> None:
@@ -78,8 +87,27 @@ def test_what_is_due_is_done_to_its_end_and_no_more(clients: Clients, plan: Refr
     done = refreshed(clients, work, plan)
 
     assert work.calls == calls
-    assert (done.decision, done.ami_id, done.exit_code, len(done.done)) == (REFRESHED, NEW, 0, len(calls))
+    assert (done.decision, done.ami_id, done.exit_code, len(done.done)) == (REFRESHED, NEW, 0, len(calls) - 1)
+    assert done.problem == ""
     assert done.reason == f"because of {plan.decision.action}"
+    assert lock(clients).read().owner is None
+
+
+@pytest.mark.parametrize(
+    "retired",
+    [
+        Pruned([Done(OLDER, DEPRECATE, True, "old"), Done(OLD, DEPRECATE, False, "in use")], "AWS refused."),
+        AwsError("AWS refused."),
+    ],
+)
+def test_old_images_that_stay_leave_the_new_one_promoted_and_are_told(
+    clients: Clients, retired: Pruned | GpunodesError
+) -> None:
+    done = refreshed(clients, Work(clients, retired=retired), planned(PROMOTE, NEW))
+
+    gone = [f"deprecated {OLDER}"] if isinstance(retired, Pruned) else []
+    assert (done.decision, done.ami_id, done.done) == (REFRESHED, NEW, [f"promoted {NEW}", *gone])
+    assert (done.problem, done.exit_code) == ("AWS refused.", 3)
     assert lock(clients).read().owner is None
 
 
