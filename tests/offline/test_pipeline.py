@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,13 @@ from gpunodes.cleanup.resource_kinds import KINDS
 from tests.offline.conftest import REPOSITORY, Cloud, parse, run_invoke
 
 READER = "/opt/gpumon/lib/python3*/site-packages/gpumon/readers/nvml/sample_calls.py"
+BUS_AS_MEMORY = (
+    "printf '\\n_real = _memory_v2\\ndef _bus(handle, values):\\n    _real(handle, values)\\n"
+    '    values["memory_used_bytes"] = pynvml.nvmlDeviceGetUtilizationRates(handle).memory\\n'
+    "SAMPLE_PROBES = (Probe(MEMORY.values, (_bus,)), *SAMPLE_PROBES[1:])\\n'"
+    f" | sudo tee -a {READER} >/dev/null && sudo systemctl restart gpumon.service"
+)
+GPUMON_DISABLED = "sudo systemctl disable --now gpumon.service"
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +57,22 @@ def changed_image(cloud: Cloud, ami_id: str, name: str, command: str) -> str:
     image_id = cloud.ec2.create_image(InstanceId=instance["InstanceId"], Name=name)["ImageId"]
     cloud.terminate_all()
     return str(image_id)
+
+
+@pytest.fixture(scope="module")
+def proofs(cloud: Cloud, candidate: dict[str, Any]) -> dict[str, subprocess.CompletedProcess[str]]:
+    """A good image and two bad ones, proven at once: each mostly waits for the minutes of CloudWatch."""
+    good = candidate["ami_id"]
+    arguments = {
+        "good": ("--ami", good, "--type", "g5.12xlarge"),
+        "disabled": ("--ami", changed_image(cloud, good, "gpumon-disabled", GPUMON_DISABLED)),
+        "bus": ("--ami", changed_image(cloud, good, "bus-as-memory", BUS_AS_MEMORY)),
+    }
+    with ThreadPoolExecutor(len(arguments)) as pool:
+        running = {
+            name: pool.submit(run_invoke, "test-instance", "--offline", "--json", *of) for name, of in arguments.items()
+        }
+        return {name: proof.result() for name, proof in running.items()}
 
 
 def _image(cloud: Cloud, ami_id: str) -> dict[str, Any]:
@@ -104,8 +128,10 @@ def test_doctor_finds_nothing_that_is_missing() -> None:
     assert set(outcomes.values()) == {"passed"}
 
 
-def test_a_good_image_passes_on_four_gpus_and_is_proven(cloud: Cloud, candidate: dict[str, Any]) -> None:
-    result = run_invoke("test-instance", "--offline", "--json", "--type", "g5.12xlarge")
+def test_a_good_image_passes_on_four_gpus_and_is_proven(
+    cloud: Cloud, candidate: dict[str, Any], proofs: dict[str, subprocess.CompletedProcess[str]]
+) -> None:
+    result = proofs["good"]
     assert result.returncode == 0, result.stderr
     document = parse(result.stdout)
     assert (document["result"], document["ami_id"]) == ("passed", candidate["ami_id"])
@@ -124,11 +150,11 @@ def test_a_good_image_passes_on_four_gpus_and_is_proven(cloud: Cloud, candidate:
     }  # fmt: skip
 
 
-def test_gpumon_disabled_fails_and_names_the_missing_datapoints(cloud: Cloud, candidate: dict[str, Any]) -> None:
-    image_id = changed_image(
-        cloud, candidate["ami_id"], "gpumon-disabled", "sudo systemctl disable --now gpumon.service"
-    )
-    result = run_invoke("test-instance", "--offline", "--json", "--ami", image_id)
+@pytest.mark.usefixtures("cloud")
+def test_gpumon_disabled_fails_and_names_the_missing_datapoints(
+    proofs: dict[str, subprocess.CompletedProcess[str]],
+) -> None:
+    result = proofs["disabled"]
     assert result.returncode == 1, result.stderr
     reasons = failed(parse(result.stdout))
     assert "gpumon_is_active" in reasons
@@ -138,15 +164,9 @@ def test_gpumon_disabled_fails_and_names_the_missing_datapoints(cloud: Cloud, ca
     assert "agent_metrics_arrive" not in reasons
 
 
-def test_bus_utilization_published_as_memory_fails(cloud: Cloud, candidate: dict[str, Any]) -> None:
-    patch = (
-        "printf '\\n_real = _memory_v2\\ndef _bus(handle, values):\\n    _real(handle, values)\\n"
-        '    values["memory_used_bytes"] = pynvml.nvmlDeviceGetUtilizationRates(handle).memory\\n'
-        "SAMPLE_PROBES = (Probe(MEMORY.values, (_bus,)), *SAMPLE_PROBES[1:])\\n'"
-        f" | sudo tee -a {READER} >/dev/null && sudo systemctl restart gpumon.service"
-    )
-    image_id = changed_image(cloud, candidate["ami_id"], "bus-as-memory", patch)
-    result = run_invoke("test-instance", "--offline", "--json", "--ami", image_id)
+@pytest.mark.usefixtures("cloud")
+def test_bus_utilization_published_as_memory_fails(proofs: dict[str, subprocess.CompletedProcess[str]]) -> None:
+    result = proofs["bus"]
     assert result.returncode == 1, result.stderr
     reasons = failed(parse(result.stdout))
     assert "memory_rises" in reasons
