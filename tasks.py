@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
-
 from invoke import Collection, Context, Exit, task
 
 import channel_tasks
-from gpunodes import offline_target, report
+import offline_tasks
+from gpunodes import report
 from gpunodes.aws import Clients
 from gpunodes.bake.bake import bake, diagnose
 from gpunodes.cleanup import reap_report
@@ -161,36 +159,6 @@ def reap(_context: Context, offline: bool = False, json: bool = False, apply: bo
         raise Exit(code=reaped.exit_code)
 
 
-@task
-def up(_context: Context) -> None:
-    """Start the offline cloud of this machine."""
-    with errors_as_exit_codes():
-        report.print_parts(offline_target.up(TerminalProgress().say), [])
-
-
-@task
-def down(_context: Context) -> None:
-    """Stop the offline cloud; nothing but its cache stays."""
-    with errors_as_exit_codes():
-        was_up = offline_target.down()
-        report.console().print("  the offline cloud is down" if was_up else "  the offline cloud was not up")
-
-
-@task
-def status(_context: Context) -> None:
-    """Show the parts of the offline cloud and its instances."""
-    with errors_as_exit_codes():
-        report.print_parts(*offline_target.status())
-
-
-@task
-def env(_context: Context) -> None:
-    """Print shell exports that lead any AWS client to the offline cloud: eval "$(invoke offline.env)"."""
-    with errors_as_exit_codes():
-        variables = offline_target.environment()
-        sys.stdout.writelines(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
-
-
 namespace = Collection(build_ami, plan, doctor, test_instance, explain, compare, destroy, reap)
 channel_tasks.add_to(namespace)
-namespace.add_collection(Collection("offline", up, down, status, env))
+offline_tasks.add_to(namespace)

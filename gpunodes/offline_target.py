@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from gpunodes.errors import GpunodesError, PreflightError
 from gpunodes.target import Target
 from localaws import cloud, preflight
-from localaws.errors import AlreadyUpError, LocalAwsError, NotUpError
+from localaws.errors import AlreadyUpError, LocalAwsError, NothingToPublishError, NotUpError
 from localaws.layout import REGION, SUBNET_CIDR, Layout
 
 FLAVOR = "debian-12"
@@ -50,7 +50,7 @@ def offline_target(say: Callable[[str], None]) -> Target:
             "aws_access_key_id": variables["AWS_ACCESS_KEY_ID"],
             "aws_secret_access_key": variables["AWS_SECRET_ACCESS_KEY"],
         },
-        source_ami=facts.base_image_id,
+        base_parameter=facts.base_parameter,
         subnet_id=facts.subnet_id,
         ssh_interface="private_ip",
         ssh_source_cidr=SUBNET_CIDR,
@@ -86,6 +86,12 @@ def status() -> tuple[list[tuple[str, str]], list[dict[str, str]]]:
         return cloud.facts(layout).parts(), cloud.machines(layout)
 
 
+def publish_base() -> str:
+    """Let a newer base image appear, as its publisher would; return its id."""
+    with _translated():
+        return cloud.publish_base(Layout.from_environment()).base_image_id
+
+
 def is_up() -> bool:
     """Whether the offline cloud of this machine is up."""
     try:
@@ -105,7 +111,7 @@ def environment() -> dict[str, str]:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except (AlreadyUpError, NotUpError) as error:
+    except (AlreadyUpError, NotUpError, NothingToPublishError) as error:
         raise PreflightError(str(error)) from error
     except LocalAwsError as error:
         kind = PreflightError if error.exit_code == PreflightError.exit_code else GpunodesError

@@ -24,7 +24,7 @@ class Target:
         environment: set for every process that is started, before it starts.
         endpoint_url: for boto3; None for AWS's own.
         credentials: `aws_access_key_id` and `aws_secret_access_key` for boto3; empty for the default chain.
-        source_ami: the only base image there is; None where it is looked up by flavor.
+        base_parameter: SSM parameter that names its only base image; None where the flavor has one.
         flavor: kind of base image that is baked from where nobody asks for another.
         subnet_id: of instances; empty for the default VPC's.
         ssh_interface: address at which instances are reached, as Packer names it.
@@ -46,7 +46,7 @@ class Target:
     environment: Mapping[str, str] = field(default_factory=dict)
     endpoint_url: str | None = None
     credentials: Mapping[str, str] = field(default_factory=dict)
-    source_ami: str | None = None
+    base_parameter: str | None = None
     subnet_id: str = ""
     ssh_interface: str = "session_manager"
     ssh_source_cidr: str = ""

@@ -14,6 +14,7 @@ from urllib.parse import parse_qs
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from localaws import instance_connect
+from localaws.base_releases import PublicParameter
 from localaws.image_aliases import ImageAliases
 from localaws.image_lifecycle import ImageLifecycle
 from localaws.image_parameters import ImageParameters
@@ -55,7 +56,7 @@ class ObservedApi:
     """A WSGI application that passes everything to moto and puts successful EC2 changes on a queue.
 
     What moto lacks of the life of images, and of parameters that name one, is answered here. What `denials` forbids is
-    refused, and `pushed_keys` gets the SSH keys that are pushed to instances.
+    refused, `pushed_keys` gets the SSH keys that are pushed to instances, `public_parameter` names the base image.
 
     Args:
         moto: the application that answers.
@@ -70,13 +71,14 @@ class ObservedApi:
         self._image_aliases = ImageAliases(moto, self)
         self.denials: Denials | None = None
         self.pushed_keys: PushedKeys | None = None
+        self.public_parameter: PublicParameter | None = None
         self.calls: queue.SimpleQueue[Ec2Call] = queue.SimpleQueue()
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Serve one request (PEP 3333)."""
         form = _ec2_form(environ)
         push = instance_connect.push_in(environ)
-        answer = self._refusal(environ, push) or self._image_parameters.answer(environ)
+        answer = self._refusal(environ, push) or self._parameter(environ)
         if answer is not None:
             return answer.send(start_response)
         action = form.get("Action", "")
@@ -110,6 +112,11 @@ class ObservedApi:
             if refused is not None:
                 return refused
         return self._images.answer(environ, form)
+
+    def _parameter(self, environ: dict[str, Any]) -> Answer | None:
+        """The answer to a call that concerns a parameter which names an image; None for any other."""
+        published = self.public_parameter.answer(environ) if self.public_parameter else None
+        return published or self._image_parameters.answer(environ)
 
     def _note(self, action: str, form: dict[str, str]) -> None:
         if action and not action.startswith("Describe"):

@@ -11,14 +11,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from localaws import base_image, preflight
 from localaws.cgroups import ControlGroups
 from localaws.commands import start_daemon
-from localaws.errors import AlreadyUpError, LocalAwsError, NotUpError
+from localaws.errors import AlreadyUpError, LocalAwsError, NothingToPublishError, NotUpError
 from localaws.layout import (
     ACCESS_KEY_ID,
     HOST_LINK,
@@ -41,7 +41,9 @@ class Facts:
     Attributes:
         process_id: of the daemon.
         endpoint_url: the API for every service, on loopback.
-        base_image_id: the AMI to bake from.
+        base_image_id: the AMI to bake from: the latest release that is published.
+        base_parameter: the SSM parameter that names it.
+        next_base_image_id: the release that is not published yet; empty once it is.
         subnet_id: the only subnet whose instances get machines.
         downloads_url: where instances find the CloudWatch agent's package.
         downloads_key_fingerprint: of the key that signed it.
@@ -50,6 +52,8 @@ class Facts:
     process_id: int
     endpoint_url: str
     base_image_id: str
+    base_parameter: str
+    next_base_image_id: str
     subnet_id: str
     downloads_url: str
     downloads_key_fingerprint: str
@@ -66,11 +70,6 @@ class Facts:
             ),
             ("base image", f"{self.base_image_id}  Debian 12 with a simulated NVIDIA driver"),
         ]
-
-
-def base_image_id() -> str:
-    """The AMI id of the base image: made of its digest, so a changed base has another id."""
-    return f"ami-{base_image.digest()[:17]}"
 
 
 def up(layout: Layout, say: Callable[[str], None]) -> Facts:
@@ -125,7 +124,29 @@ def facts(layout: Layout) -> Facts:
     preflight.check_root()
     if not _is_locked(layout) or not layout.daemon_facts.exists():
         raise NotUpError("The offline cloud is not up; start it with `invoke offline.up`.")
+    return read_facts(layout)
+
+
+def read_facts(layout: Layout) -> Facts:
+    """The same, where it is known that it is up."""
     return Facts(**json.loads(layout.daemon_facts.read_text()))
+
+
+def publish_base(layout: Layout) -> Facts:
+    """Let the next release of the base image be the latest, as its publisher would.
+
+    Raises:
+        NotUpError: the cloud is not up.
+        NothingToPublishError: the newest is published already.
+    """
+    known = facts(layout)
+    if not known.next_base_image_id:
+        raise NothingToPublishError(
+            f"{known.base_image_id} is the newest base image there is; start again with `invoke offline.down`."
+        )
+    newer = replace(known, base_image_id=known.next_base_image_id, next_base_image_id="")
+    write_facts(layout, newer)
+    return newer
 
 
 def machines(layout: Layout) -> list[dict[str, str]]:
@@ -161,7 +182,7 @@ def environment(facts_: Facts) -> dict[str, str]:
 
 
 def write_facts(layout: Layout, facts_: Facts) -> None:
-    """Called by the daemon when every part answers."""
+    """Called by the daemon when every part answers, and where a base image is published."""
     write_json(layout.daemon_facts, asdict(facts_))
 
 

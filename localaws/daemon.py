@@ -16,12 +16,13 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from localaws import api, base_image, cloud, metadata, network
+from localaws import api, base_image, base_releases, cloud, metadata, network
 from localaws.aws import Account
+from localaws.base_releases import PublicParameter, Release
 from localaws.cgroups import ControlGroups
 from localaws.commands import run
 from localaws.downloads import server as downloads
-from localaws.images import Image, ImageStore
+from localaws.images import ImageStore
 from localaws.instance_connect import PushedKeys
 from localaws.instance_sync import InstanceSync
 from localaws.layout import (
@@ -71,9 +72,9 @@ def _forget_aws_settings() -> None:
 
 
 def _serve(layout: Layout, stop: threading.Event, process_id: int) -> None:
-    base_layers = base_image.ensure(layout.cache, _LOG.info)
-    base = Image(cloud.base_image_id(), tuple(base_layers))
-    observed = _start_api(layout, base)
+    layers = tuple(base_image.ensure(layout.cache, _LOG.info))
+    bases = base_releases.make(base_image.digest(), layers, layout.second_base, datetime.now(UTC))
+    observed = _start_api(layout, bases)
     endpoint = f"http://127.0.0.1:{port_from_environment()}"
     account = Account(endpoint)
     observed.denials = Denials(account)
@@ -82,7 +83,7 @@ def _serve(layout: Layout, stop: threading.Event, process_id: int) -> None:
     groups = ControlGroups(layout.control_group)
     sync = InstanceSync(
         account,
-        ImageStore(layout.images, base),
+        ImageStore(layout.images, [base.image for base in bases]),
         lambda spec, image: Machine(spec, image, layout.machines / spec.instance_id, groups),
     )
     _start_metadata(account, sync, pushed_keys)
@@ -91,7 +92,9 @@ def _serve(layout: Layout, stop: threading.Event, process_id: int) -> None:
     facts = cloud.Facts(
         process_id=process_id,
         endpoint_url=endpoint,
-        base_image_id=base.image_id,
+        base_image_id=bases[0].image.image_id,
+        base_parameter=base_releases.PARAMETER,
+        next_base_image_id=bases[1].image.image_id,
         subnet_id=subnet_id,
         downloads_url=f"http://{ROUTER_ADDRESS}:{DOWNLOADS_PORT}",
         downloads_key_fingerprint=fingerprint,
@@ -129,10 +132,11 @@ def _next_calls(observed: api.ObservedApi) -> list[api.Ec2Call]:
     return calls
 
 
-def _start_api(layout: Layout, base: Image) -> api.ObservedApi:
+def _start_api(layout: Layout, bases: list[Release]) -> api.ObservedApi:
     amis = layout.run / "amis.json"
-    amis.write_text(json.dumps([_base_ami(base.image_id)]))
+    amis.write_text(json.dumps([base.ami() for base in bases]))
     observed = api.ObservedApi(api.load_moto(amis), launched=lambda answer: wait_for_ssh(private_addresses(answer)))
+    observed.public_parameter = PublicParameter(lambda: cloud.read_facts(layout).base_image_id)
     _run_server(api.serve(observed, socket.create_server(("127.0.0.1", port_from_environment()), backlog=128)))
     _run_server(api.serve(observed, network.listen_in_router(ROUTER_ADDRESS, DEFAULT_PORT)))
     return observed
@@ -150,22 +154,6 @@ def _start_metadata(account: Account, sync: InstanceSync, pushed_keys: PushedKey
         return bool(instance.get("MetadataOptions", {}).get("HttpTokens") != "optional")
 
     _run_server(metadata.serve(network.listen_in_router(METADATA_ADDRESS, 80), tree_of, requires_token))
-
-
-def _base_ami(image_id: str) -> dict[str, str]:
-    return {
-        "ami_id": image_id,
-        "name": f"debian-12-gpu-offline-{datetime.now(UTC):%Y%m%d}",
-        "description": "Debian 12 with a simulated NVIDIA driver (localaws)",
-        "owner_id": "136693071363",  # the account of Debian's own images
-        "architecture": "x86_64",
-        "virtualization_type": "hvm",
-        "hypervisor": "xen",
-        "root_device_name": "/dev/xvda",
-        "root_device_type": "ebs",
-        "public": True,  # type: ignore[dict-item]
-        "state": "available",
-    }
 
 
 def _run_server(server: Any) -> None:

@@ -36,6 +36,12 @@ class NotUpError(LocalAwsError):
     exit_code = 2
 
 
+class NothingToPublishError(LocalAwsError):
+    """The newest release of the base image is published already."""
+
+    exit_code = 2
+
+
 class CommandFailed(LocalAwsError):  # noqa: N818 - reads as what happened
     """A program ended with an error.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,10 +27,10 @@ class Image:
 class ImageStore:
     """The images whose disks exist on this machine."""
 
-    def __init__(self, folder: Path, base: Image) -> None:
+    def __init__(self, folder: Path, bases: Sequence[Image]) -> None:
         self._folder = folder
-        self._images = {base.image_id: base}
-        self._base_id = base.image_id
+        self._images = {base.image_id: base for base in bases}
+        self._base_ids = set(self._images)
         folder.mkdir(parents=True, exist_ok=True)
 
     def __contains__(self, image_id: str) -> bool:
@@ -78,7 +79,7 @@ class ImageStore:
             known: AMI ids that the API lists.
             in_use: layers of instances that still have a machine.
         """
-        self._images = {name: image for name, image in self._images.items() if name in known or name == self._base_id}
+        self._images = {name: image for name, image in self._images.items() if name in known | self._base_ids}
         needed = in_use.union(*(image.layers for image in self._images.values()))
         for layer in self._folder.iterdir():
             if layer not in needed:

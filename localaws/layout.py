@@ -70,6 +70,11 @@ class Layout:
         return self.run / "images"
 
     @property
+    def second_base(self) -> Path:
+        """What the second release of the base image adds to the first."""
+        return self.run / "base-2"
+
+    @property
     def machines(self) -> Path:
         """One folder for each instance that has a machine."""
         return self.run / "machines"

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-OURS = ("gpumon", "gpunodes", "localaws", "tasks", "channel_tasks")
+OURS = ("gpumon", "gpunodes", "localaws", "tasks", "channel_tasks", "offline_tasks")
 
 # Who may import whom: the longest entry that covers a module decides. What is not named here is not ours.
 MAY_IMPORT: Mapping[str, Sequence[str]] = {
-    "tasks": ["tasks", "channel_tasks", "gpunodes"],
+    "tasks": ["tasks", "channel_tasks", "offline_tasks", "gpunodes"],
     "channel_tasks": ["gpunodes"],
+    "offline_tasks": ["gpunodes"],
     "gpunodes": ["gpunodes"],
     "gpunodes.offline_target": ["gpunodes", "localaws"],
     "localaws": ["localaws"],
@@ -36,10 +37,10 @@ ONLY_IN: Mapping[str, Sequence[str]] = {
     "multiprocessing": [],
     "fabric": ["gpunodes.proof.remote"],
     "hcl2": ["gpunodes.recipe.recipe"],
-    "invoke": ["tasks", "channel_tasks", "gpunodes.proof.remote"],
+    "invoke": ["tasks", "channel_tasks", "offline_tasks", "gpunodes.proof.remote"],
 }
 
-MAX_LINES: Mapping[str, int] = {"gpumon": 300, "gpunodes": 300, "localaws": 300, "tasks": 200, "channel_tasks": 200}
+MAX_LINES: Mapping[str, int] = {name: 200 if name.endswith("tasks") else 300 for name in OURS}
 
 
 def modules(root: Path) -> Iterator[tuple[str, Path]]:
@@ -119,7 +120,7 @@ def test_modules_are_short() -> None:
 
 
 def test_tasks_have_no_loops() -> None:
-    assert loops(ROOT, "tasks") == loops(ROOT, "channel_tasks") == []
+    assert loops(ROOT, "tasks") == loops(ROOT, "channel_tasks") == loops(ROOT, "offline_tasks") == []
 
 
 def write(root: Path, files: Mapping[str, str]) -> None:

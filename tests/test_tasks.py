@@ -40,7 +40,7 @@ def test_every_command_is_listed_with_what_it_does() -> None:
     listed = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines() if line.startswith("  ")}
     assert listed.keys() >= {
         "build-ami", "test-instance", "refresh-ami", "promote", "rollback", "prune", "status", "destroy",
-        "offline.up", "offline.down", "offline.status", "offline.env",
+        "offline.up", "offline.down", "offline.status", "offline.env", "offline.new-base",
     }  # fmt: skip
     assert all(listed.values())
 

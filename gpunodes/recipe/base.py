@@ -43,11 +43,11 @@ class Base:
 
 
 def resolve(clients: Clients, target: Target, flavor: Flavor, asked: str | None, now: datetime) -> Base:
-    """The base image to bake from: the one that was asked for, the target's, or the flavor's public parameter's.
+    """The base image to bake from: the one that was asked for, or what the target's or flavor's public parameter names.
 
     Args:
         clients: of the target (SSM GetParameter, EC2 DescribeImages).
-        target: where; it may have a base image of its own.
+        target: where; it may have a parameter of its own.
         flavor: what kind of base image is wanted.
         asked: id of `--source-ami`, which need be no image of the flavor's publisher.
         now: UTC.
@@ -58,7 +58,9 @@ def resolve(clients: Clients, target: Target, flavor: Flavor, asked: str | None,
     """
     if flavor.has_ended(now.date()):
         raise _ended(flavor, now)
-    image = ami.describe(clients, asked or target.source_ami or _published(clients, flavor, now))
+    image = ami.describe(
+        clients, asked or _published(clients, flavor, target.base_parameter or flavor.ssm_parameter, now)
+    )
     base = _base(image)
     for other in flavors.every():
         if other.has_ended(now.date()) and other.fits(base.name):
@@ -94,12 +96,12 @@ def root_volume_size_gib(base: Base, flavor: Flavor, wanted_gib: int) -> int:
     return max(wanted_gib, smallest)
 
 
-def _published(clients: Clients, flavor: Flavor, now: datetime) -> str:
-    if not flavor.ssm_parameter:
+def _published(clients: Clients, flavor: Flavor, parameter: str, now: datetime) -> str:
+    if not parameter:
         known = ", ".join(flavors.usable(now.date()))
         raise UsageError(f"AWS publishes no base image of flavor {flavor.name}; take {known}, or name a --source-ami.")
-    with aws_errors(f"reading the base image's parameter {flavor.ssm_parameter}"):
-        return str(clients.ssm.get_parameter(Name=flavor.ssm_parameter)["Parameter"]["Value"])
+    with aws_errors(f"reading the base image's parameter {parameter}"):
+        return str(clients.ssm.get_parameter(Name=parameter)["Parameter"]["Value"])
 
 
 def _base(image: dict[str, Any]) -> Base:

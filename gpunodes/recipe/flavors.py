@@ -85,7 +85,7 @@ def choose(target: Target, name: str, folder: Path = FOLDER) -> Target:
     if not name:
         return target
     flavor = load(name, folder)
-    if target.source_ami and flavor.name != target.flavor:
+    if target.base_parameter and flavor.name != target.flavor:
         raise UsageError(f"The offline cloud has flavor {target.flavor} only; leave out --flavor, or bake on AWS.")
     return replace(target, flavor=flavor.name)
 

@@ -15,6 +15,7 @@ from localaws import errors as localaws_errors
         (localaws_errors.PreflightError("Run this as root."), PreflightError, 2),
         (localaws_errors.AlreadyUpError("It is up."), PreflightError, 2),
         (localaws_errors.NotUpError("It is not up."), PreflightError, 2),
+        (localaws_errors.NothingToPublishError("It is the newest."), PreflightError, 2),
         (localaws_errors.LocalAwsError("A part did not start."), GpunodesError, 3),
         (localaws_errors.CommandFailed(["gcc"], 1, "no header"), GpunodesError, 3),
     ],

@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
+import socket
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import pytest
+
+from localaws import api
+from localaws.api import ObservedApi
+
+
+@contextmanager
+def served(observed: ObservedApi) -> Iterator[str]:
+    """The URL at which boto3 finds this API."""
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = api.serve(observed, listener)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 @pytest.fixture

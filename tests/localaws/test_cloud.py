@@ -12,13 +12,15 @@ import boto3
 import pytest
 
 from localaws import cloud, daemon, preflight
-from localaws.errors import AlreadyUpError, LocalAwsError, NotUpError, PreflightError
+from localaws.errors import AlreadyUpError, LocalAwsError, NothingToPublishError, NotUpError, PreflightError
 from localaws.layout import Layout
 
 FACTS = cloud.Facts(
     process_id=1,
     endpoint_url="http://127.0.0.1:4566",
     base_image_id="ami-1",
+    base_parameter="/base",
+    next_base_image_id="ami-2",
     subnet_id="subnet-1",
     downloads_url="http://198.51.100.1:8080",
     downloads_key_fingerprint="0123456789ABCDEF",
@@ -186,6 +188,19 @@ def test_daemon_that_did_not_start_is_quoted(layout: Layout) -> None:
         cloud._wait_until_ready(layout)
 
 
-def test_base_image_id_looks_like_one_and_follows_the_recipe() -> None:
-    assert cloud.base_image_id().startswith("ami-")
-    assert len(cloud.base_image_id()) == len("ami-0123456789abcdef0")
+def test_the_next_base_image_is_published_once(layout: Layout) -> None:
+    layout.run.mkdir(parents=True)
+    cloud.write_facts(layout, FACTS)
+
+    with locked(layout):
+        published = cloud.publish_base(layout)
+        assert (published.base_image_id, published.next_base_image_id) == ("ami-2", "")
+        assert cloud.facts(layout) == published
+        with pytest.raises(NothingToPublishError, match="ami-2 is the newest base image there is") as caught:
+            cloud.publish_base(layout)
+    assert caught.value.exit_code == 2
+
+
+def test_a_cloud_that_is_down_publishes_nothing(layout: Layout) -> None:
+    with pytest.raises(NotUpError):
+        cloud.publish_base(layout)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import socket
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,9 +12,9 @@ import pytest
 from botocore.exceptions import ClientError
 from moto.server import DomainDispatcherApplication, create_backend_app
 
-from localaws import api
 from localaws.api import ObservedApi
 from localaws.image_lifecycle import ImageLifecycle
+from tests.localaws.conftest import served
 
 NOW = datetime(2026, 11, 22, 10, 0, 20, tzinfo=UTC)
 
@@ -45,18 +42,11 @@ def clock(module_clock: Clock) -> Clock:
 
 @pytest.fixture(scope="module")
 def endpoint_url(module_clock: Clock) -> Iterator[str]:
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)
     moto = DomainDispatcherApplication(create_backend_app)
     observed = ObservedApi(moto)
     observed._images = ImageLifecycle(moto, module_clock)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = api.serve(observed, listener)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with served(observed) as url:
+        yield url
 
 
 @pytest.fixture

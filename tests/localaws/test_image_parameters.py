@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import socket
-import threading
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -15,9 +12,9 @@ import pytest
 from botocore.exceptions import ClientError
 from moto.server import DomainDispatcherApplication, create_backend_app
 
-from localaws import api
 from localaws.api import ObservedApi
 from localaws.image_parameters import DATA_TYPE, VALIDATION_SECONDS, ImageParameters
+from tests.localaws.conftest import served
 
 
 class Clock:
@@ -77,18 +74,11 @@ def clock() -> Clock:
 
 @pytest.fixture(scope="module")
 def endpoint_url(clock: Clock) -> Iterator[str]:
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)
     moto = DomainDispatcherApplication(create_backend_app)
     observed = ObservedApi(moto)
     observed._image_parameters = ImageParameters(moto, observed, clock)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = api.serve(observed, listener)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with served(observed) as url:
+        yield url
 
 
 @pytest.fixture

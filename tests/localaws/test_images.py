@@ -18,7 +18,7 @@ def base(tmp_path: Path) -> Image:
 
 @pytest.fixture
 def store(tmp_path: Path, base: Image) -> ImageStore:
-    return ImageStore(tmp_path / "images", base)
+    return ImageStore(tmp_path / "images", [base])
 
 
 def _writes(folder: Path, content: str = "x") -> Path:

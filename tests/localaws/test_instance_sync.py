@@ -42,7 +42,7 @@ class World:
 
 class _TellingStore(ImageStore):
     def __init__(self, folder: Path, base: Image, events: list[str]) -> None:
-        super().__init__(folder, base)
+        super().__init__(folder, [base])
         self._events = events
 
     def capture(self, image_id: str, writes: Path, below: Image) -> Image:

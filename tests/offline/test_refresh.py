@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gpunodes.channel.policy import POLICY_FILE
+from localaws.base_releases import RELEASE_FILE
 from tests.offline.conftest import Cloud, parse, run_invoke
 
 PARAMETER = "resolve:ssm:/gpunodes/stable/ami-id"
@@ -23,28 +24,28 @@ def policy() -> Iterator[None]:
     POLICY_FILE.unlink()
 
 
-def old_image(cloud: Cloud) -> str:
-    """An image of an older base, as a bake and a proof leave it."""
-    instance = cloud.launch()
-    cloud.connect(instance).run("echo old | sudo tee /etc/content && sync")
-    made = cloud.ec2.create_image(InstanceId=instance["InstanceId"], Name="old")
-    recipe = "source_ami=ami-0123456789abcdef0 flavor=debian-12"
-    tags = {"state": "proven", "channel": "stable", "proof-sha256": "0" * 64, "recipe": recipe, "fingerprint": "0" * 64}
-    pairs = [{"Key": f"gpunodes:{key}", "Value": value} for key, value in tags.items()]
-    cloud.ec2.create_tags(Resources=[made["ImageId"]], Tags=pairs)
-    return str(made["ImageId"])
-
-
 def done(*arguments: str) -> dict[str, Any]:
     result = run_invoke(*arguments, "--offline", "--json")
     assert result.returncode == 0, result.stderr
     return parse(result.stdout)
 
 
-def test_a_new_base_becomes_the_image_that_instances_get_and_the_way_back_leads_back(cloud: Cloud) -> None:
-    old = old_image(cloud)
-    done("promote", "--ami", old)
+def release(cloud: Cloud) -> tuple[str, str]:
+    """What an instance that is launched by the channel's parameter runs: its image, and the release of the base."""
+    instance = cloud.launch(PARAMETER)
+    remote = cloud.connect(instance)
+    assert remote.run("systemctl is-active gpumon").strip() == "active"
+    return instance["ImageId"], remote.run(f"cat /{RELEASE_FILE} 2>/dev/null || echo 1").strip()
 
+
+def test_a_new_base_becomes_the_image_that_instances_get_and_the_way_back_leads_back(cloud: Cloud) -> None:
+    old = done("build-ami")["ami_id"]
+    done("promote", "--ami", old, "--reason", "the first image, of a test")
+    assert done("refresh-ami")["decision"] == "nothing"
+    assert release(cloud) == (old, "1")
+
+    published = run_invoke("offline.new-base")
+    assert published.returncode == 0, published.stderr
     refreshed = done("refresh-ami")
 
     new = refreshed["ami_id"]
@@ -52,16 +53,15 @@ def test_a_new_base_becomes_the_image_that_instances_get_and_the_way_back_leads_
         "refreshed",
         [f"baked {new}", f"proved {new}", f"promoted {new}"],
     )
-    assert f"source_ami ami-0123456789abcdef0 -> {cloud.facts.base_image_id}" in refreshed["reason"]
-    launched = cloud.launch(PARAMETER)
-    assert launched["ImageId"] == new
-    assert cloud.connect(launched).run("systemctl is-active gpumon").strip() == "active"
+    first, second = cloud.facts.base_image_id, cloud.facts.next_base_image_id
+    assert f"source_ami {first} -> {second}" in refreshed["reason"]
+    assert release(cloud) == (new, "2")
 
     again = done("refresh-ami")
     assert (again["decision"], again["ami_id"], again["done"]) == ("nothing", new, [])
 
     assert done("rollback", "--reason", "a test")["ami_id"] == old
-    assert cloud.connect(cloud.launch(PARAMETER)).run("cat /etc/content").strip() == "old"
+    assert release(cloud) == (old, "1")
     held = done("refresh-ami")
     assert (held["decision"], held["ami_id"]) == ("nothing", old)
     assert f"the recipe is that of {new}, which was rolled back" in held["reason"]

@@ -54,9 +54,9 @@ class Account:
         return {"Parameter": {"Value": "ami-1"}}
 
 
-def resolve(asked: str | None = None, flavor: str = "al2023", source_ami: str | None = None, **changes: Any) -> Base:
+def resolve(asked: str | None = None, flavor: str = "al2023", **changes: Any) -> Base:
     clients = cast("Clients", Account({**IMAGE, **changes}))
-    return base.resolve(clients, fakes.target(source_ami=source_ami), flavors.load(flavor), asked, NOW)
+    return base.resolve(clients, fakes.target(), flavors.load(flavor), asked, NOW)
 
 
 def test_the_newest_image_of_a_flavor_is_named_by_its_public_parameter() -> None:
@@ -69,14 +69,14 @@ def test_the_newest_image_of_a_flavor_is_named_by_its_public_parameter() -> None
     assert found.notes == []
 
 
-def test_asked_for_comes_before_the_targets_own_and_that_before_the_parameter() -> None:
+def test_asked_for_comes_before_the_targets_own_parameter_and_that_before_the_flavors() -> None:
     account = Account(IMAGE)
-    target = fakes.target(source_ami="ami-2")
+    target = fakes.target(base_parameter="/of/the/target")
 
     base.resolve(cast("Clients", account), target, AL2023, "ami-3", NOW)
     base.resolve(cast("Clients", account), target, AL2023, None, NOW)
 
-    assert account.asked == ["ami-3", "ami-2"]
+    assert account.asked == ["ami-3", "/of/the/target", "ami-1"]
 
 
 def test_missing_parameter_is_named(clients: Clients) -> None:
