@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from gpunodes.channel import policy as policies
@@ -44,6 +44,7 @@ class Situation:
         changes: what differs between its recipe and the present one.
         images: of the channel, promoted or not, in any order.
         urgency: why it cannot wait, such as an advisory; empty where nothing is urgent.
+        names: id of a base image -> its name and date, for people; without those that EC2 shows no more.
     """
 
     now: datetime
@@ -52,6 +53,7 @@ class Situation:
     changes: Sequence[Difference] = ()
     images: Sequence[ChannelImage] = ()
     urgency: str = ""
+    names: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def _why(situation: Situation, policy: Policy) -> str:
     if situation.urgency:
         return f"it is urgent: {situation.urgency}"
     if situation.changes:
-        return "changed: " + ", ".join(_word(change) for change in situation.changes)
+        return "changed: " + ", ".join(_word(change, situation.names) for change in situation.changes)
     age = situation.now - situation.promoted.baked_at
     if age >= policy.maximum_age:
         return f"the promoted image is {_days(age)} old, and {_days(policy.maximum_age)} are allowed"
@@ -162,8 +164,9 @@ def _earliest(situation: Situation, policy: Policy) -> datetime:
     return window.next_begin(moment)
 
 
-def _word(change: Difference) -> str:
-    return f"{change.name} {change.before or 'nothing'} -> {change.after or 'nothing'}"
+def _word(change: Difference, names: Mapping[str, str]) -> str:
+    before, after = (f"{side} ({names[side]})" if side in names else side for side in (change.before, change.after))
+    return f"{change.name} {before or 'nothing'} -> {after or 'nothing'}"
 
 
 def _days(span: timedelta) -> str:

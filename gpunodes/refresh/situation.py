@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -23,6 +23,7 @@ from gpunodes.recipe import ami, recipe
 from gpunodes.refresh.decide import NOTHING, PROMOTE, WAIT, ChannelImage, Decision, Situation, decide
 
 TAG_FINGERPRINT = "gpunodes:fingerprint"
+_BASE = "source_ami"
 _UNKNOWN_RECIPE = Difference("recipe", "not known", "known")
 
 
@@ -104,13 +105,15 @@ def gather(clients: Clients, planned: BakePlan, now: datetime) -> Situation:
     images = images_of(clients, planned.channel)
     pointer = ChannelParameter(clients, planned.channel).read()
     promoted = _promoted(clients, pointer, planned.channel, images) if pointer else None
+    changes = _changes(promoted, planned) if promoted else []
     return Situation(
         now=now,
         fingerprint=planned.fingerprint,
         promoted=_channel_image(promoted, planned.channel) if promoted else None,
-        changes=_changes(promoted, planned) if promoted else [],
+        changes=changes,
         images=[_channel_image(image, planned.channel) for image in images.values()],
         urgency=urgency(clients, planned.channel),
+        names=_base_names(clients, planned, changes),
     )
 
 
@@ -157,6 +160,23 @@ def _promoted(clients: Clients, pointer: Pointer, channel: str, images: Mapping[
         )
     image: dict[str, Any] = found[0]
     return image
+
+
+def _base_names(clients: Clients, planned: BakePlan, changes: Sequence[Difference]) -> dict[str, str]:
+    """Name and date of the new base image, and of the old one where its publisher did not withdraw it."""
+    changed = [change for change in changes if change.name == _BASE]
+    if not changed:
+        return {}
+    names = {planned.base_ami: _name_and_date(planned.base_name, planned.base_creation_date)}
+    with aws_errors(f"looking up the base image {changed[0].before}"):
+        old = [{"Name": "image-id", "Values": [changed[0].before]}]
+        for image in clients.ec2.describe_images(Filters=old, IncludeDeprecated=True)["Images"]:
+            names[image["ImageId"]] = _name_and_date(image.get("Name", ""), image.get("CreationDate", ""))
+    return names
+
+
+def _name_and_date(name: str, creation_date: str) -> str:
+    return f"{name}, {datetime.fromisoformat(creation_date):%d %b %Y}" if creation_date else name
 
 
 def _changes(promoted: Mapping[str, Any], planned: BakePlan) -> list[Difference]:

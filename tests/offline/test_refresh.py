@@ -54,7 +54,8 @@ def test_a_new_base_becomes_the_image_that_instances_get_and_the_way_back_leads_
         [f"baked {new}", f"proved {new}", f"promoted {new}"],
     )
     first, second = cloud.facts.base_image_id, cloud.facts.next_base_image_id
-    assert f"source_ami {first} -> {second}" in refreshed["reason"]
+    assert f"source_ami {first} (debian-12-gpu-offline-" in refreshed["reason"]
+    assert f"-> {second} (debian-12-gpu-offline-" in refreshed["reason"]
     assert release(cloud) == (new, "2")
 
     again = done("refresh-ami")

@@ -12,7 +12,7 @@ from gpunodes.aws import Clients
 from gpunodes.channel import policy
 from gpunodes.channel.parameter import ChannelParameter
 from gpunodes.errors import PreflightError
-from gpunodes.plan.plan import BakePlan
+from gpunodes.plan.plan import BakePlan, Difference
 from gpunodes.recipe import pins
 from gpunodes.recipe.recipe import Recipe
 from gpunodes.refresh import situation
@@ -79,6 +79,21 @@ def test_change_of_the_base_image_is_seen_and_what_was_baked_for_it_is_gone_on_w
         ("source_ami", RECIPE.source_ami, NEW_BASE.source_ami)
     ]
     assert {image.ami_id for image in gathered.images if image.state == "candidate"} == {begun}
+
+
+def test_base_images_are_told_by_name_and_date_where_ec2_still_shows_them(clients: Clients) -> None:
+    old = replace(RECIPE, source_ami=base_image(clients))
+    shown = clients.ec2.describe_images(ImageIds=[old.source_ami])["Images"][0]
+    ChannelParameter(clients, "stable").write(make_image(clients, old))
+
+    reason = situation.plan_refresh(clients, planned(NEW_BASE), datetime.now(UTC)).decision.reason
+
+    baked = datetime.fromisoformat(shown["CreationDate"])
+    assert f"source_ami {old.source_ami} ({shown['Name']}, {baked:%d %b %Y}) -> " in reason
+    assert f"-> {NEW_BASE.source_ami} (base, 01 Nov 2026)" in reason
+    assert situation._base_names(clients, planned(NEW_BASE), [Difference("source_ami", "ami-0gone", "")]) == {
+        NEW_BASE.source_ami: "base, 01 Nov 2026"
+    }
 
 
 def test_candidate_that_is_younger_than_the_promoted_image_is_proven_next(clients: Clients) -> None:
