@@ -68,6 +68,6 @@ def test_a_new_base_becomes_the_image_that_instances_get_and_the_way_back_leads_
     assert f"the recipe is that of {new}, which was rolled back" in held["reason"]
 
     [line] = done("status")["channels"]
-    assert (line["ami_id"], line["note"]) == (old, "")
+    assert (line["ami_id"], line["note"]) == (old, "names an image that is candidate")
     pruned = done("prune")
     assert {row["ami_id"]: row["reason"] for row in pruned["images"]}[new] == "the way back of channel stable"
