@@ -25,6 +25,8 @@ from gpunodes.recipe.wheelhouse import Wheelhouse
 from gpunodes.settings import Settings
 
 TAG_BAKE_INSTANCE = "gpunodes:bake-instance"
+TAG_AGENT_VERSION = "gpunodes:agent-version"
+UNKNOWN_VERSION = "unknown"
 # Facts of the instance that are no versions of what is in the image.
 _NOT_VERSIONS = frozenset({"booted_at", "collected_at", "free_disk_bytes", "held_packages", "instance_id"})
 
@@ -105,10 +107,10 @@ def version_tags(found: dict[str, Any]) -> dict[str, str]:
     """Tags of the image that say what is in it where its evidence is not at hand."""
     tagged = {
         "gpunodes:driver-version": "nvidia_driver_version",
-        "gpunodes:agent-version": "cloudwatch_agent_version",
+        TAG_AGENT_VERSION: "cloudwatch_agent_version",
         TAG_BAKE_INSTANCE: "instance_id",
     }
-    return {tag: str(found.get(name) or "unknown")[:256] for tag, name in tagged.items()}
+    return {tag: str(found.get(name) or UNKNOWN_VERSION)[:256] for tag, name in tagged.items()}
 
 
 def durations(timings: list[Timing], packer_seconds: float) -> Durations:

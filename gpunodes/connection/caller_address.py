@@ -8,31 +8,10 @@ from collections.abc import Callable
 import urllib3
 
 from gpunodes.errors import PreflightError
+from gpunodes.http_get import fetch
 
 CHECK_IP_URL = "https://checkip.amazonaws.com"
-_TIMEOUT_SECONDS = 3.0
 _SAY_IT = "set ssh_source_cidr in gpunodes.toml to the network you bake from, such as your address with /32"
-
-
-def fetch(url: str, timeout_seconds: float = _TIMEOUT_SECONDS) -> str:
-    """What a URL answers to GET, its first 64 bytes; no redirects and no second try.
-
-    Args:
-        url: http or https.
-        timeout_seconds: for the connection, and again for the answer.
-
-    Raises:
-        urllib3.exceptions.HTTPError: it does not answer.
-        ValueError: it answers with another status than 200.
-    """
-    with urllib3.PoolManager() as pool:
-        answer = pool.request("GET", url, timeout=timeout_seconds, retries=False, redirect=False, preload_content=False)
-        try:
-            if answer.status != 200:
-                raise ValueError(f"HTTP status {answer.status}")
-            return answer.read(64).decode("ascii")
-        finally:
-            answer.close()
 
 
 def caller_network(ask: Callable[[str], str] = fetch) -> str:

@@ -24,6 +24,7 @@ class ChannelImage:
         fingerprint: of its recipe, or the beginning of it.
         baked_at: UTC.
         rolled_back: when, by what run and why the channel left it for an earlier one; empty where it did not.
+        agent_version: of the CloudWatch agent in it; empty where nobody knows.
     """
 
     ami_id: str
@@ -31,6 +32,7 @@ class ChannelImage:
     fingerprint: str
     baked_at: datetime
     rolled_back: str = ""
+    agent_version: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Situation:
         changes: what differs between its recipe and the present one.
         images: of the channel, promoted or not, in any order.
         urgency: why it cannot wait, such as an advisory; empty where nothing is urgent.
+        agent_version: of the CloudWatch agent that a bake would install, where the pins leave that to its publisher;
+            empty where they do not; None where it could not be read.
         names: id of a base image -> its name and date, for people; without those that EC2 shows no more.
     """
 
@@ -53,6 +57,7 @@ class Situation:
     changes: Sequence[Difference] = ()
     images: Sequence[ChannelImage] = ()
     urgency: str = ""
+    agent_version: str | None = ""
     names: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -84,7 +89,9 @@ def decide(situation: Situation, policy: Policy) -> Decision:
     if not why:
         due_at = situation.promoted.baked_at + policy.maximum_age if situation.promoted else None
         until = f"; its age demands a new one on {due_at:%d %B %Y}" if due_at else ""
-        return Decision(NOTHING, f"nothing has changed since the promoted image was baked{until}", due_at=due_at)
+        unsure = "; which CloudWatch agent is published could not be read" if situation.agent_version is None else ""
+        said = f"nothing has changed since the promoted image was baked{unsure}{until}"
+        return Decision(NOTHING, said, due_at=due_at)
     if held := _held(situation):
         return Decision(
             NOTHING,
@@ -124,7 +131,7 @@ def _begun(situation: Situation) -> ChannelImage | None:
         image
         for image in situation.images
         if image.state in {STATE_CANDIDATE, STATE_PROVEN, STATE_FAILED}
-        and _is_of_recipe(image, situation.fingerprint)
+        and _is_what_a_bake_gives(image, situation)
         and (promoted is None or (image.ami_id != promoted.ami_id and image.baked_at > promoted.baked_at))
     ]
     return max(younger, key=lambda image: image.baked_at, default=None)
@@ -132,13 +139,15 @@ def _begun(situation: Situation) -> ChannelImage | None:
 
 def _held(situation: Situation) -> ChannelImage | None:
     """The image that the channel was brought back from, where a bake would make the same again."""
-    left = [image for image in situation.images if image.rolled_back and _is_of_recipe(image, situation.fingerprint)]
+    left = [image for image in situation.images if image.rolled_back and _is_what_a_bake_gives(image, situation)]
     return max(left, key=lambda image: image.baked_at, default=None)
 
 
-def _is_of_recipe(image: ChannelImage, fingerprint: str) -> bool:
-    """A tag may hold the beginning of a fingerprint only."""
-    return bool(image.fingerprint) and fingerprint.startswith(image.fingerprint)
+def _is_what_a_bake_gives(image: ChannelImage, situation: Situation) -> bool:
+    """Whether it is of this recipe, and the agent in it not outdated; a tag may hold a fingerprint's beginning only."""
+    if image.agent_version and situation.agent_version and image.agent_version != situation.agent_version:
+        return False
+    return bool(image.fingerprint) and situation.fingerprint.startswith(image.fingerprint)
 
 
 def _is_urgent(situation: Situation, policy: Policy) -> bool:

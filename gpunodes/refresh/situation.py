@@ -10,6 +10,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from gpunodes.aws import Clients, aws_errors
+from gpunodes.bake.bake_record import TAG_AGENT_VERSION, UNKNOWN_VERSION
 from gpunodes.channel import policy as policies
 from gpunodes.channel import promotable
 from gpunodes.channel.parameter import ChannelParameter, Pointer
@@ -20,6 +21,7 @@ from gpunodes.operation import runs
 from gpunodes.plan import plan as plans
 from gpunodes.plan.plan import TAG_CHANNEL, TAG_RECIPE, BakePlan, Difference
 from gpunodes.recipe import ami, recipe
+from gpunodes.refresh import agent_release
 from gpunodes.refresh.decide import NOTHING, PROMOTE, WAIT, ChannelImage, Decision, Situation, decide
 
 TAG_FINGERPRINT = "gpunodes:fingerprint"
@@ -105,7 +107,8 @@ def gather(clients: Clients, planned: BakePlan, now: datetime) -> Situation:
     images = images_of(clients, planned.channel)
     pointer = ChannelParameter(clients, planned.channel).read()
     promoted = _promoted(clients, pointer, planned.channel, images) if pointer else None
-    changes = _changes(promoted, planned) if promoted else []
+    agent = agent_release.published(clients.target.agent_base_url) if _follows_agent(planned) else ""
+    changes = _changes(promoted, planned, agent) if promoted else []
     return Situation(
         now=now,
         fingerprint=planned.fingerprint,
@@ -113,6 +116,7 @@ def gather(clients: Clients, planned: BakePlan, now: datetime) -> Situation:
         changes=changes,
         images=[_channel_image(image, planned.channel) for image in images.values()],
         urgency=urgency(clients, planned.channel),
+        agent_version=agent,
         names=_base_names(clients, planned, changes),
     )
 
@@ -179,9 +183,21 @@ def _name_and_date(name: str, creation_date: str) -> str:
     return f"{name}, {datetime.fromisoformat(creation_date):%d %b %Y}" if creation_date else name
 
 
-def _changes(promoted: Mapping[str, Any], planned: BakePlan) -> list[Difference]:
-    inputs = recipe.inputs_of(ami.tags_of(dict(promoted)).get(TAG_RECIPE, ""))
-    return plans.differences(inputs, recipe.inputs_of(planned.recipe.summary)) if inputs else [_UNKNOWN_RECIPE]
+def _follows_agent(planned: BakePlan) -> bool:
+    return planned.pins.agent_version == agent_release.LATEST
+
+
+def _changes(promoted: Mapping[str, Any], planned: BakePlan, agent: str | None) -> list[Difference]:
+    tags = ami.tags_of(dict(promoted))
+    inputs = recipe.inputs_of(tags.get(TAG_RECIPE, ""))
+    changes = plans.differences(inputs, recipe.inputs_of(planned.recipe.summary)) if inputs else [_UNKNOWN_RECIPE]
+    baked = _agent_version(tags)
+    return [*changes, Difference("agent", baked, agent)] if agent and baked and baked != agent else changes
+
+
+def _agent_version(tags: Mapping[str, str]) -> str:
+    version = tags.get(TAG_AGENT_VERSION, "")
+    return "" if version == UNKNOWN_VERSION else version
 
 
 def _channel_image(image: Mapping[str, Any], channel: str) -> ChannelImage:
@@ -192,4 +208,5 @@ def _channel_image(image: Mapping[str, Any], channel: str) -> ChannelImage:
         fingerprint=tags.get(TAG_FINGERPRINT, ""),
         baked_at=datetime.fromisoformat(image["CreationDate"]),
         rolled_back=tags.get(f"{TAG_ROLLED_BACK}/{channel}", ""),
+        agent_version=_agent_version(tags),
     )

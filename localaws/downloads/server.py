@@ -9,6 +9,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from localaws.downloads.agent import VERSION
 from localaws.downloads.package import build_package, inputs_digest
 from localaws.downloads.signing import SigningKey
 
@@ -43,6 +44,9 @@ def build_tree(directory: Path) -> str:
     directory.mkdir(parents=True, exist_ok=True)
     key = SigningKey(directory / "gnupg")
     fingerprint = key.ensure()
+    info = _published(directory) / "info/latest"
+    info.mkdir(parents=True, exist_ok=True)
+    (info / "CWAGENT_VERSION").write_text(f"{VERSION}\n")
     stamp = directory / "inputs.sha256"
     wanted = f"{inputs_digest()} {fingerprint}\n"
     if stamp.is_file() and stamp.read_text() == wanted:

@@ -109,6 +109,10 @@ def executable(folder: Path, name: str, script: str) -> Path:
     return path
 
 
+NOWHERE = "http://127.0.0.1:9"
+"""Where nothing listens: no test asks the Internet which agent is published."""
+
+
 def target(endpoint_url: str | None = None, **more: Any) -> Target:
     """A target with keys that open nothing."""
     facts: dict[str, Any] = {
@@ -118,6 +122,7 @@ def target(endpoint_url: str | None = None, **more: Any) -> Target:
         "tolerates_missing_calls": True,
         "endpoint_url": endpoint_url,
         "credentials": {"aws_access_key_id": "test", "aws_secret_access_key": "test"},
+        "agent_base_url": NOWHERE,
     }
     return Target(**facts | more)
 

@@ -178,8 +178,8 @@ def test_without_permission_for_one_source_of_references_nothing_is_deleted(clou
         refused = run_invoke("prune", "--offline", "--apply")
 
     assert refused.returncode == 3, refused.stderr
-    assert "launch templates did not answer, so nothing is disabled or deleted" in refused.stdout
-    assert "UnauthorizedOperation" in refused.stdout
+    assert "launch templates did not answer, so nothing is disabled or deleted" in refused.stderr
+    assert "UnauthorizedOperation" in refused.stderr
     assert exists(cloud, old)
 
     pruned = done("prune", "--apply")

@@ -9,8 +9,9 @@ from http.server import BaseHTTPRequestHandler
 import pytest
 import urllib3
 
-from gpunodes.connection.caller_address import CHECK_IP_URL, caller_network, fetch
+from gpunodes.connection.caller_address import CHECK_IP_URL, caller_network
 from gpunodes.errors import PreflightError
+from gpunodes.http_get import fetch
 
 
 def test_the_answer_becomes_a_network_of_one_address() -> None:

@@ -132,6 +132,30 @@ def test_recipe_that_was_rolled_back_is_neither_baked_nor_promoted_again(state: 
     assert other.action == WAIT
 
 
+def test_an_agent_that_cannot_be_looked_up_is_no_change_and_is_told() -> None:
+    decision = decide(replace(unchanged(), agent_version=None), ALWAYS)
+
+    assert decision.action == NOTHING
+    assert "; which CloudWatch agent is published could not be read; its age demands" in decision.reason
+
+
+@pytest.mark.parametrize(
+    ("in_it", "published", "action"),
+    [("1.1", "1.2", BAKE), ("1.2", "1.2", PROVE), ("", "1.2", PROVE), ("1.1", "", PROVE)],
+)
+def test_what_was_begun_with_an_outdated_agent_is_left(in_it: str, published: str, action: str) -> None:
+    begun = replace(image("ami-9", "candidate", NEW, 25 * HOUR), agent_version=in_it)
+
+    assert decide(replace(changed(begun), agent_version=published), ALWAYS).action == action
+
+
+def test_a_newer_agent_ends_what_a_rollback_holds() -> None:
+    left = replace(image("ami-9", "proven", NEW, 25 * HOUR), rolled_back="it hangs", agent_version="1.1")
+
+    assert decide(replace(changed(left), agent_version="1.1"), ALWAYS).action == NOTHING
+    assert decide(replace(changed(left), agent_version="1.2"), ALWAYS).action == BAKE
+
+
 ages = st.timedeltas(timedelta(0), timedelta(days=60))
 images = st.builds(
     image,

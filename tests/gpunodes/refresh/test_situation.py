@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from gpunodes.errors import PreflightError
 from gpunodes.plan.plan import BakePlan, Difference
 from gpunodes.recipe import pins
 from gpunodes.recipe.recipe import Recipe
-from gpunodes.refresh import situation
+from gpunodes.refresh import agent_release, situation
 from gpunodes.refresh.decide import BAKE, NOTHING, PROMOTE, PROVE, WAIT
 from tests.gpunodes.fakes import base_image
 
@@ -94,6 +95,36 @@ def test_base_images_are_told_by_name_and_date_where_ec2_still_shows_them(client
     assert situation._base_names(clients, planned(NEW_BASE), [Difference("source_ami", "ami-0gone", "")]) == {
         NEW_BASE.source_ami: "base, 01 Nov 2026"
     }
+
+
+@pytest.mark.parametrize(
+    ("tagged", "published", "changes"),
+    [
+        ("1.300064.0b1337", "1.300065.0b1", [("agent", "1.300064.0b1337", "1.300065.0b1")]),
+        ("1.300064.0b1337", "1.300064.0b1337", []),
+        ("unknown", "1.300065.0b1", []),
+        ("1.300064.0b1337", None, []),
+    ],
+)
+def test_a_newer_agent_is_a_change_where_the_pins_leave_it_to_its_publisher(
+    clients: Clients, monkeypatch: pytest.MonkeyPatch, tagged: str, published: str | None, changes: list[Any]
+) -> None:
+    monkeypatch.setattr(agent_release, "published", lambda _url: published)
+    promoted = make_image(clients, RECIPE)
+    clients.ec2.create_tags(Resources=[promoted], Tags=[{"Key": "gpunodes:agent-version", "Value": tagged}])
+    ChannelParameter(clients, "stable").write(promoted)
+
+    gathered = situation.gather(clients, planned(RECIPE), datetime.now(UTC))
+
+    assert [(change.name, change.before, change.after) for change in gathered.changes] == changes
+    assert gathered.agent_version == published
+
+
+def test_a_pinned_agent_is_not_asked_for(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(agent_release, "published")
+    pinned = replace(planned(RECIPE), pins=replace(pins.read(), agent_version="1.300064.0b1337"))
+
+    assert situation.gather(clients, pinned, datetime.now(UTC)).agent_version == ""
 
 
 def test_candidate_that_is_younger_than_the_promoted_image_is_proven_next(clients: Clients) -> None:

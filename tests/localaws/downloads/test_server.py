@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from localaws.downloads.agent import VERSION
 from localaws.downloads.server import Downloads, build_tree, prepare, serve
 from tests.localaws.downloads.fakes import serving
 
@@ -49,6 +50,10 @@ def test_package_is_served_with_a_signature_of_the_key_that_is_named(downloads: 
 
     assert len(downloads.key_fingerprint) == 40
     assert f"VALIDSIG {downloads.key_fingerprint}" in done.stdout
+
+
+def test_version_of_the_latest_package_is_told(downloads: Downloads) -> None:
+    assert fetch(f"{downloads.base_url}/info/latest/CWAGENT_VERSION").decode() == f"{VERSION}\n"
 
 
 def test_private_key_is_not_served(downloads: Downloads) -> None:
