@@ -18,6 +18,7 @@ from gpunodes.channel.policy import POLICY_FILE
 from tests.offline.api_proxy import Refusal, before_the_api
 from tests.offline.conftest import Cloud, parse, run_invoke
 
+RETIRE_AT_ONCE = "[stable]\nunproven_after_days = 0.000001\n"
 PARAMETER = "resolve:ssm:/gpunodes/stable/ami-id"
 
 
@@ -173,7 +174,7 @@ def test_an_unknown_key_of_the_policy_is_told_with_the_nearest_that_is_known(tas
 
 def test_without_permission_for_one_source_of_references_nothing_is_deleted(cloud: Cloud) -> None:
     old = retired_long_ago(cloud)
-    with before_the_api(cloud.layout) as proxy:
+    with policy(RETIRE_AT_ONCE), before_the_api(cloud.layout) as proxy:
         proxy.answers["DescribeLaunchTemplates"] = lambda _body: Refusal("UnauthorizedOperation", "not you", 403)
         refused = run_invoke("prune", "--offline", "--apply")
 
@@ -182,6 +183,7 @@ def test_without_permission_for_one_source_of_references_nothing_is_deleted(clou
     assert "UnauthorizedOperation" in refused.stderr
     assert exists(cloud, old)
 
-    pruned = done("prune", "--apply")
+    with policy(RETIRE_AT_ONCE):
+        pruned = done("prune", "--apply")
     assert [(row["ami_id"], row["action"], row["was_done"]) for row in pruned["done"]] == [(old, "deregister", True)]
     assert not exists(cloud, old)
