@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,7 @@ from gpunodes.channel.promotable import Promotable
 from gpunodes.channel.revive import revive
 from gpunodes.errors import GpunodesError
 from gpunodes.operation import runs
-from gpunodes.operation.runs import Run
+from gpunodes.operation.runs import Run, utc_now
 from gpunodes.operation.steps import Progress, Step, Timing, run_steps
 from gpunodes.recipe import ami
 from gpunodes.settings import Settings
@@ -67,6 +68,7 @@ class _Work:
     progress: Progress
     asked_ami: str | None
     override: str
+    clock: Callable[[], datetime]
     chosen: Promotable | None = None
     before: Pointer | None = None
     after: Pointer | None = None
@@ -87,7 +89,7 @@ class _Work:
             self.asked_ami,
             source_channel=self.policy.promotes_from,
             soak=self.policy.soak,
-            now=datetime.now(UTC),
+            now=self.clock(),
         )
         self.chosen.require(self.override)
 
@@ -105,7 +107,7 @@ class _Work:
             self.parameter.label(self.before, LABEL_PREVIOUS)
 
     def _tag(self, chosen: Promotable) -> None:
-        tags = {f"{TAG_PROMOTED_AT}/{self.channel}": datetime.now(UTC).isoformat(timespec="seconds")}
+        tags = {f"{TAG_PROMOTED_AT}/{self.channel}": self.clock().isoformat(timespec="seconds")}
         if chosen.objections:
             said = f"{self.run.run_id}: {self.override}"
             tags[f"{TAG_OVERRIDE}/{self.channel}"] = ami.tag_value(said)
@@ -145,6 +147,7 @@ def promote(
     ami_id: str | None = None,
     override: str = "",
     held_lock: ChannelLock | None = None,
+    clock: Callable[[], datetime] = utc_now,
 ) -> Promotion:
     """Let the settings' channel name an image; doing it again changes nothing.
 
@@ -156,15 +159,16 @@ def promote(
         ami_id: the image; without one what the source channel names, or the newest proven image of the channel.
         override: why an image may be used that is not proven, or did not soak; recorded.
         held_lock: of the channel, where the caller holds it already.
+        clock: UTC.
 
     Raises:
         UsageError: there is no such image, or it can be none of a channel's.
         PreflightError: something speaks against it; or the channel is locked.
         AwsError: AWS refused, or did not take the image: then the channel names what it named before.
     """
-    run = runs.start(settings, target.destination)
-    work = _Work(target, settings, policy, run, Clients(target), progress, ami_id, override)
-    lock = channel_lock(work.clients, settings, run, progress)
+    run = runs.start(settings, target.destination, clock())
+    work = _Work(target, settings, policy, run, Clients(target), progress, ami_id, override, clock)
+    lock = channel_lock(work.clients, settings, run, progress, clock)
     locked = [] if held_lock else [Step(f"lock channel {settings.channel}", lock.acquire, lock.release)]
     steps = [
         *locked,
@@ -178,11 +182,17 @@ def promote(
     return Promotion(**{name: found[name] for name in found if name != "schema"}, timings=timings)
 
 
-def channel_lock(clients: Clients, settings: Settings, run: Run, progress: Progress) -> ChannelLock:
+def channel_lock(
+    clients: Clients,
+    settings: Settings,
+    run: Run,
+    progress: Progress,
+    clock: Callable[[], datetime] = utc_now,
+) -> ChannelLock:
     """The lock of the settings' channel, for a run."""
     has_ended = partial(runs.is_over, settings)
     owner = LockOwner.of(run)
-    return ChannelLock(clients, settings.channel, owner, runs.expires_at(run), progress.say, has_ended)
+    return ChannelLock(clients, settings.channel, owner, runs.expires_at(run), progress.say, has_ended, clock)
 
 
 def _given(value: Any) -> Any:

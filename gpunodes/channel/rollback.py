@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from gpunodes.aws import Clients, aws_errors
@@ -13,9 +13,10 @@ from gpunodes.channel.promote import TAG_ROLLED_BACK, channel_lock
 from gpunodes.channel.revive import revive
 from gpunodes.errors import AwsError, PreflightError, UsageError
 from gpunodes.operation import runs
-from gpunodes.operation.runs import Run
+from gpunodes.operation.runs import TAG_STATE, Run, utc_now
 from gpunodes.operation.steps import Progress, Step, Timing, run_steps
 from gpunodes.recipe import ami
+from gpunodes.recipe.ami import STATE_FAILED
 from gpunodes.settings import Settings
 from gpunodes.target import Target
 
@@ -58,6 +59,7 @@ class _Work:
     progress: Progress
     asked_ami: str | None
     reason: str
+    clock: Callable[[], datetime]
     left: Pointer | None = None
     image: dict[str, Any] | None = None
     after: Pointer | None = None
@@ -68,17 +70,19 @@ class _Work:
         return ChannelParameter(self.clients, self.settings.channel)
 
     def choose(self) -> None:
-        """The newest image in the history that is another one and can be launched, or enabled again."""
+        """The newest other image in the history that can be launched, or enabled again, and has not failed since."""
         channel, history = self.settings.channel, self.parameter.history()
         if not history:
             raise UsageError(f"Channel `{channel}` names no image yet, so there is no way back.")
         self.left = history[0]
         wanted = _earlier(history, self.asked_ami, channel)
         images = images_by_id(self.clients, wanted)
-        self.image = next((images[ami_id] for ami_id in wanted if ami_id in images), None)
+        failed = {ami_id for ami_id, image in images.items() if ami.tags_of(image).get(TAG_STATE) == STATE_FAILED}
+        self.image = next((images[ami_id] for ami_id in wanted if ami_id in images and ami_id not in failed), None)
         if self.image is None:
+            fate = "has not failed a later proof" if failed else "exists any more"
             raise PreflightError(
-                f"None of the images that channel `{channel}` named before exists any more ({', '.join(wanted[:3])});"
+                f"None of the images that channel `{channel}` named before {fate} ({', '.join(wanted[:3])});"
                 " promote another one with `invoke promote --ami`."
             )
 
@@ -90,7 +94,7 @@ class _Work:
         """The mark first: a refresh must not promote again what is left now."""
         if self.image is None or self.left is None:
             raise UsageError("A rollback was written before an image was chosen; run the steps in their order.")
-        said = f"{datetime.now(UTC).isoformat(timespec='seconds')} {self.run.run_id} {self.reason}".strip()
+        said = f"{self.clock().isoformat(timespec='seconds')} {self.run.run_id} {self.reason}".strip()
         mark = {"Key": f"{TAG_ROLLED_BACK}/{self.settings.channel}", "Value": ami.tag_value(said)}
         if self.left.ami_id in images_by_id(self.clients, [self.left.ami_id]):
             with aws_errors(f"marking {self.left.ami_id} as rolled back"):
@@ -105,6 +109,7 @@ def rollback(
     *,
     ami_id: str | None = None,
     reason: str = "",
+    clock: Callable[[], datetime] = utc_now,
 ) -> Rollback:
     """Let the settings' channel name an earlier image again.
 
@@ -114,15 +119,16 @@ def rollback(
         progress: told about each step.
         ami_id: which of the earlier ones; without it the one before.
         reason: kept on the image that is left.
+        clock: UTC.
 
     Raises:
         UsageError: the channel named no other image, or never that one.
         PreflightError: none of the earlier ones exists any more; or the channel is locked.
         AwsError: AWS refused, or did not take the image: then the channel names what it named before.
     """
-    run = runs.start(settings, target.destination)
-    work = _Work(settings, run, Clients(target), progress, ami_id, reason)
-    lock = channel_lock(work.clients, settings, run, progress)
+    run = runs.start(settings, target.destination, clock())
+    work = _Work(settings, run, Clients(target), progress, ami_id, reason, clock)
+    lock = channel_lock(work.clients, settings, run, progress, clock)
     steps = [
         Step(f"lock channel {settings.channel}", lock.acquire, lock.release),
         Step("find the image before", work.choose),

@@ -45,6 +45,11 @@ class Run:
         return path
 
 
+def utc_now() -> datetime:
+    """The clock that is used where nobody gives another."""
+    return datetime.now(UTC)
+
+
 def _free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
@@ -77,7 +82,7 @@ def start(
         raise PreflightError(
             f"{settings.work_folder} has {free_bytes / 2**30:.1f} GiB free and a run needs 2 GiB; make room there."
         )
-    run_id = f"{now or datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    run_id = f"{now or utc_now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     folder = settings.runs_folder / run_id
     try:
         folder.mkdir(parents=True)

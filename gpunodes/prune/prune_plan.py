@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from gpunodes.channel.policy import Policy
 from gpunodes.prune.own_images import OwnImage
 from gpunodes.prune.references import References
-from gpunodes.recipe.ami import STATE_PROVEN
+from gpunodes.recipe.ami import STATE_FAILED, STATE_PROVEN
 
 KEEP, DEPRECATE, DISABLE, DEREGISTER = "keep", "deprecate", "disable", "deregister"
 DEFAULT_MOST = 10
@@ -96,12 +96,13 @@ def _why_current(image: OwnImage, account: Account) -> str:
     """Why an image is none of the old ones; empty where it is."""
     if image.kept_because:
         return f"kept by hand: {image.kept_because}"
+    # No rollback leads to an image that is gone, or that failed a later proof.
+    usable = {other.ami_id for other in account.images if other.state != STATE_FAILED}
     for channel, named in account.histories.items():
-        distinct = list(dict.fromkeys(named))
-        if distinct[:1] == [image.ami_id]:
+        if named and named[0] == image.ami_id:
             return f"channel {channel} names it"
-        previous = distinct[1 : 1 + account.policies.get(channel, Policy()).keep_previous]
-        if image.ami_id in previous:
+        previous = [ami_id for ami_id in dict.fromkeys(named) if ami_id != named[0] and ami_id in usable]
+        if image.ami_id in previous[: account.policies.get(channel, Policy()).keep_previous]:
             return f"the way back of channel {channel}"
     if not image.state:
         return "its bake did not end; `invoke reap` removes it"

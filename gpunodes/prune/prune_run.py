@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 
 from gpunodes.aws import Clients
 from gpunodes.channel.promote import channel_lock
@@ -59,7 +59,7 @@ def prune_region(
     *,
     apply: bool,
     most: str = "",
-    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    clock: Callable[[], datetime] = runs.utc_now,
 ) -> Prune:
     """Plan for every image of ours in a region, and carry it out where that is asked for.
 
@@ -80,10 +80,10 @@ def prune_region(
     clients = Clients(target)
     if not apply:
         return _planned(clients, limit, clock())
-    run = runs.start(settings, target.destination)
+    run = runs.start(settings, target.destination, clock())
     found: list[Prune] = []
     locks = [
-        (name, channel_lock(clients, replace(settings, channel=name), run, progress))
+        (name, channel_lock(clients, replace(settings, channel=name), run, progress, clock))
         for name in account.channels_of(clients)
     ]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 from gpunodes.aws import Clients
 from gpunodes.bake.bake import bake
@@ -12,13 +14,13 @@ from gpunodes.channel.policy import Policy
 from gpunodes.channel.promote import channel_lock, promote
 from gpunodes.operation import runs
 from gpunodes.operation.steps import Progress
-from gpunodes.plan.plan import plan
+from gpunodes.plan.plan import BakePlan, plan
 from gpunodes.proof import matrix_policy
 from gpunodes.proof.matrix import prove_matrix
 from gpunodes.proof.proof import prove
 from gpunodes.prune.prune import Pruned
 from gpunodes.prune.retire import retire
-from gpunodes.refresh.refresh import Proof, Refreshed, refresh
+from gpunodes.refresh.refresh import Proof, Refreshed, Work, refresh
 from gpunodes.refresh.situation import RefreshPlan, plan_refresh
 from gpunodes.settings import Settings
 from gpunodes.target import Target
@@ -73,13 +75,40 @@ def refresh_channel(target: Target, settings: Settings, progress: Progress) -> R
         PreflightError: another run has the channel, or it names a foreign image.
         GpunodesError: of the bake, the proof or the promotion.
     """
-    rules = policy.load(settings.channel)
-    clients = Clients(target)
+    work = _Work(target, settings, policy.load(settings.channel), progress)
+    return run_refresh(
+        Clients(target), settings, progress, work=work, bake_plan=lambda: plan(target, settings, progress.say)
+    )
+
+
+def run_refresh(
+    clients: Clients,
+    settings: Settings,
+    progress: Progress,
+    *,
+    work: Work,
+    bake_plan: Callable[[], BakePlan],
+    clock: Callable[[], datetime] = runs.utc_now,
+) -> Refreshed:
+    """The same with whatever bakes, proves and promotes: a run of its own, under the channel's lock.
+
+    Args:
+        clients: of the target.
+        settings: channel and folders.
+        progress: told what was decided.
+        work: does what is due.
+        bake_plan: what a bake would make now.
+        clock: UTC.
+
+    Raises:
+        UsageError: the policy file has a mistake.
+        PreflightError: another run has the channel, or it names a foreign image.
+        GpunodesError: of the bake, the proof or the promotion.
+    """
 
     def decide() -> RefreshPlan:
-        return plan_refresh(clients, plan(target, settings, progress.say))
+        return plan_refresh(clients, bake_plan(), clock())
 
-    run = runs.start(settings, target.destination)
+    run = runs.start(settings, clients.target.destination, clock())
     with runs.going_on(run):
-        lock = channel_lock(clients, settings, run, progress)
-        return refresh(decide, lock, _Work(target, settings, rules, progress), progress)
+        return refresh(decide, channel_lock(clients, settings, run, progress, clock), work, progress)

@@ -128,3 +128,23 @@ def test_disabled_image_is_enabled_again(offline_clients: Clients, settings: Set
     pointer = ChannelParameter(offline_clients, "stable").read()
     assert pointer is not None
     assert pointer.ami_id == first
+
+
+def test_image_that_failed_a_later_proof_is_passed_over(clients: Clients, settings: Settings) -> None:
+    first, failed, now = make_image(clients), make_image(clients, "failed"), make_image(clients)
+    channel_of(clients, first, failed, now)
+
+    assert rolled_back(clients, settings).ami_id == first
+
+
+@pytest.mark.parametrize("asked", [None, "failed"])
+def test_where_all_have_failed_that_is_said_and_nothing_changes(
+    clients: Clients, settings: Settings, asked: str | None
+) -> None:
+    failed, now = make_image(clients, "failed"), make_image(clients)
+    parameter = channel_of(clients, failed, now)
+
+    with pytest.raises(PreflightError, match=f"has not failed a later proof \\({failed}\\)"):
+        rolled_back(clients, settings, ami_id=failed if asked else None)
+
+    assert [pointer.ami_id for pointer in parameter.history()] == [now, failed]

@@ -81,9 +81,17 @@ def test_what_a_channel_names_or_may_go_back_to_stays(found: OwnImage, named: tu
 
 def test_the_way_back_is_as_long_as_the_policy_says() -> None:
     named = ("ami-9", "ami-2", "ami-1")
+    between = image("ami-2")
 
-    assert first(DISABLED, named=named, policy=Policy(keep_previous=1)).action == DEREGISTER
-    assert first(DISABLED, named=named, policy=Policy(keep_previous=2)).action == KEEP
+    assert first(DISABLED, between, named=named, policy=Policy(keep_previous=1)).action == DEREGISTER
+    assert first(DISABLED, between, named=named, policy=Policy(keep_previous=2)).action == KEEP
+
+
+@pytest.mark.parametrize("others", [[], [image("ami-2", state="failed")]])
+def test_an_image_that_is_gone_or_failed_is_no_way_back(others: list[OwnImage]) -> None:
+    entry = first(DISABLED, *others, named=("ami-9", "ami-2", "ami-1"), policy=Policy(keep_previous=1))
+
+    assert (entry.action, entry.reason) == (KEEP, "the way back of channel stable")
 
 
 def test_whoever_keeps_it_by_hand_is_obeyed() -> None:
