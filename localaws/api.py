@@ -16,10 +16,15 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 from localaws import instance_connect
 from localaws.base_releases import PublicParameter
 from localaws.image_aliases import ImageAliases
+from localaws.image_builder import ImageBuilder
 from localaws.image_lifecycle import ImageLifecycle
 from localaws.image_parameters import ImageParameters
+from localaws.image_references import ImageReferences
+from localaws.image_usage import ImageUsage
 from localaws.instance_connect import Push, PushedKeys
+from localaws.launch_templates import LaunchTemplates
 from localaws.permissions import Denials, refusal
+from localaws.referrers import Referrers
 from localaws.wsgi import Answer, WSGIApp, take_body
 
 _LARGEST_EC2_FORM_BYTES = 1_000_000
@@ -55,8 +60,9 @@ def load_moto(amis_file: Path) -> WSGIApp:
 class ObservedApi:
     """A WSGI application that passes everything to moto and puts successful EC2 changes on a queue.
 
-    What moto lacks of the life of images, and of parameters that name one, is answered here. What `denials` forbids is
-    refused, `pushed_keys` gets the SSH keys that are pushed to instances, `public_parameter` names the base image.
+    What moto lacks of the life of images, of who refers to them, and of parameters that name one, is answered here.
+    What `denials` forbids is refused, `pushed_keys` gets the SSH keys that are pushed to instances, `public_parameter`
+    names the base image.
 
     Args:
         moto: the application that answers.
@@ -69,6 +75,11 @@ class ObservedApi:
         self._images = ImageLifecycle(moto)
         self._image_parameters = ImageParameters(moto, self)
         self._image_aliases = ImageAliases(moto, self)
+        self._launch_templates = LaunchTemplates(moto, self._image_aliases)
+        self._image_builder = ImageBuilder(moto)
+        referrers = Referrers(self, self._image_builder)
+        self._image_references = ImageReferences(referrers)
+        self._image_usage = ImageUsage(self, referrers)
         self.denials: Denials | None = None
         self.pushed_keys: PushedKeys | None = None
         self.public_parameter: PublicParameter | None = None
@@ -79,6 +90,7 @@ class ObservedApi:
         form = _ec2_form(environ)
         push = instance_connect.push_in(environ)
         answer = self._refusal(environ, push) or self._parameter(environ)
+        answer = answer or self._image_builder.answer(environ)
         if answer is not None:
             return answer.send(start_response)
         action = form.get("Action", "")
@@ -105,13 +117,16 @@ class ObservedApi:
 
     def _of_images(self, environ: dict[str, Any], form: dict[str, str]) -> Answer | None:
         """The answer to a call that concerns images; None where moto has all that it takes."""
-        if form.get("Action") == "DescribeLaunchTemplateVersions":
-            return self._image_aliases.describe_versions(environ, form)
         if form.get("Action") == "RunInstances":
             refused = self._image_aliases.resolve_launch(environ, form)
             if refused is not None:
                 return refused
-        return self._images.answer(environ, form)
+        return (
+            self._launch_templates.answer(environ, form)
+            or self._image_references.answer(environ, form)
+            or self._image_usage.answer(environ, form)
+            or self._images.answer(environ, form)
+        )
 
     def _parameter(self, environ: dict[str, Any]) -> Answer | None:
         """The answer to a call that concerns a parameter which names an image; None for any other."""

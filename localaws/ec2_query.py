@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 from xml.etree import ElementTree
@@ -77,6 +77,23 @@ def listed(form: Form, name: str) -> list[str]:
 def is_true(form: Form, name: str) -> bool:
     """A boolean parameter; false where it is not given."""
     return form.get(name, "").lower() == "true"
+
+
+def paged(form: Form, items: Sequence[Element], usual: int) -> tuple[Sequence[Element], list[Element]] | Answer:
+    """One page of items, and the element that leads to the next one; a refusal where the form's token leads nowhere.
+
+    Args:
+        form: with `MaxResults` and `NextToken`, or without.
+        items: all of them.
+        usual: so many are on a page where the form does not say.
+    """
+    size, begin = form.get("MaxResults", str(usual)), form.get("NextToken", "0")
+    if not size.isdecimal() or int(size) < 1:
+        return refusal("InvalidParameterValue", f"{size} is no value of MaxResults.")
+    if not begin.isdecimal() or (int(begin) >= len(items) and begin != "0"):
+        return refusal("InvalidNextToken", f"The token {begin} is not valid.")
+    end = int(begin) + int(size)
+    return items[int(begin) : end], [text("nextToken", str(end))] if end < len(items) else []
 
 
 def _document(root: Element) -> bytes:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-from localaws.ec2_query import Form, ask, is_true, parsed, refusal, with_body
+from localaws.ec2_query import Form, ask, parsed, refusal
 from localaws.wsgi import Answer, WSGIApp, call
 
 PREFIX = "resolve:ssm:"
@@ -38,7 +38,7 @@ class ImageAliases:
             form: its parameters, which are changed; the image may stand in the launch template that they name.
         """
         wanted = form.get("ImageId") or self._image_of_template(environ, form)
-        found = self._resolved(environ, wanted)
+        found = self.resolved(environ, wanted)
         if wanted and not found:
             return refusal("InvalidParameterValue", f"The parameter of {wanted} holds no AMI id, or does not exist.")
         if found and found != form.get("ImageId"):
@@ -47,17 +47,24 @@ class ImageAliases:
             environ["wsgi.input"], environ["CONTENT_LENGTH"] = io.BytesIO(body), str(len(body))
         return None
 
-    def describe_versions(self, environ: dict[str, Any], form: Form) -> Answer | None:
-        """DescribeLaunchTemplateVersions with ids for aliases; None where nobody asks for that."""
-        if not is_true(form, "ResolveAlias"):
-            return None
-        answer = ask(self._moto, environ, form)
-        if not answer.is_success:
-            return answer
-        root = parsed(answer)
-        for image in root.iter("imageId"):
-            image.text = self._resolved(environ, image.text or "") or image.text
-        return with_body(answer, root)
+    def resolved(self, environ: Mapping[str, Any], image_id: str) -> str:
+        """An image's id; empty where an alias leads to none.
+
+        Args:
+            environ: of a request to EC2, in whose name the parameter is looked up.
+            image_id: an id, or an alias.
+        """
+        if not image_id.startswith(PREFIX):
+            return image_id
+        as_ssm = {
+            **environ,
+            "HTTP_X_AMZ_TARGET": "AmazonSSM.GetParameter",
+            "HTTP_AUTHORIZATION": environ.get("HTTP_AUTHORIZATION", "").replace("/ec2/", "/ssm/"),
+            "CONTENT_TYPE": "application/x-amz-json-1.1",
+        }
+        found = call(self._ssm, as_ssm, json.dumps({"Name": image_id.removeprefix(PREFIX)}).encode())
+        value = str(json.loads(found.body)["Parameter"]["Value"]) if found.is_success else ""
+        return value if value.startswith("ami-") else ""
 
     def _image_of_template(self, environ: Mapping[str, Any], form: Form) -> str:
         """What the launch template of RunInstances names; empty where there is none."""
@@ -70,17 +77,3 @@ class ImageAliases:
         if not found.is_success:
             return ""  # moto says of the launch itself what is wrong with its template
         return parsed(found).findtext("launchTemplateVersionSet/item/launchTemplateData/imageId", "")
-
-    def _resolved(self, environ: Mapping[str, Any], image_id: str) -> str:
-        """An image's id; empty where an alias leads to none."""
-        if not image_id.startswith(PREFIX):
-            return image_id
-        as_ssm = {
-            **environ,
-            "HTTP_X_AMZ_TARGET": "AmazonSSM.GetParameter",
-            "HTTP_AUTHORIZATION": environ.get("HTTP_AUTHORIZATION", "").replace("/ec2/", "/ssm/"),
-            "CONTENT_TYPE": "application/x-amz-json-1.1",
-        }
-        found = call(self._ssm, as_ssm, json.dumps({"Name": image_id.removeprefix(PREFIX)}).encode())
-        value = str(json.loads(found.body)["Parameter"]["Value"]) if found.is_success else ""
-        return value if value.startswith("ami-") else ""
