@@ -13,7 +13,7 @@ from urllib.parse import parse_qs
 
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
-from localaws import instance_connect
+from localaws import instance_connect, template_versions
 from localaws.base_releases import PublicParameter
 from localaws.image_aliases import ImageAliases
 from localaws.image_builder import ImageBuilder
@@ -22,6 +22,7 @@ from localaws.image_parameters import ImageParameters
 from localaws.image_references import ImageReferences
 from localaws.image_usage import ImageUsage
 from localaws.instance_connect import Push, PushedKeys
+from localaws.instance_refresh import InstanceRefreshes
 from localaws.launch_templates import LaunchTemplates
 from localaws.permissions import Denials, refusal
 from localaws.referrers import Referrers
@@ -60,16 +61,23 @@ def load_moto(amis_file: Path) -> WSGIApp:
 class ObservedApi:
     """A WSGI application that passes everything to moto and puts successful EC2 changes on a queue.
 
-    What moto lacks of the life of images, of who refers to them, and of parameters that name one, is answered here.
+    What moto lacks of the life of images, of who refers to them, of parameters that name one, and of instance refreshes
+    is answered here.
     What `denials` forbids is refused, `pushed_keys` gets the SSH keys that are pushed to instances, `public_parameter`
     names the base image.
 
     Args:
         moto: the application that answers.
         launched: given every answer of RunInstances, which is held back until this returns.
+        is_ready: whether instances at these addresses let people in; asked for those of instance refreshes.
     """
 
-    def __init__(self, moto: WSGIApp, launched: Callable[[bytes], object] = lambda _: None) -> None:
+    def __init__(
+        self,
+        moto: WSGIApp,
+        launched: Callable[[bytes], object] = lambda _: None,
+        is_ready: Callable[[list[str]], bool] = lambda _: True,
+    ) -> None:
         self._moto = moto
         self._launched = launched
         self._images = ImageLifecycle(moto)
@@ -80,6 +88,7 @@ class ObservedApi:
         referrers = Referrers(self, self._image_builder)
         self._image_references = ImageReferences(referrers)
         self._image_usage = ImageUsage(self, referrers)
+        self._refreshes = InstanceRefreshes(self._without_waiting, is_ready)
         self.denials: Denials | None = None
         self.pushed_keys: PushedKeys | None = None
         self.public_parameter: PublicParameter | None = None
@@ -87,13 +96,14 @@ class ObservedApi:
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Serve one request (PEP 3333)."""
-        form = _ec2_form(environ)
+        self._refreshes.advance()
+        form, scaling = _form(environ, "ec2"), _form(environ, "autoscaling")
         push = instance_connect.push_in(environ)
         answer = self._refusal(environ, push) or self._parameter(environ)
-        answer = answer or self._image_builder.answer(environ)
+        answer = answer or self._image_builder.answer(environ) or self._refreshes.answer(environ, scaling)
         if answer is not None:
             return answer.send(start_response)
-        action = form.get("Action", "")
+        action = form.get("Action", "") or scaling.get("Action", "")
         if (answer := self._of_images(environ, form)) is not None:
             if answer.is_success:
                 self._note(action, form)
@@ -110,6 +120,8 @@ class ObservedApi:
         if push and self.pushed_keys:
             self.pushed_keys.add(push)
         self._note(action, form)
+        if scaling and not action.startswith("Describe"):
+            self._image_aliases.note_launched(environ)
         if action == "RunInstances":
             response = list(response)
             self._launched(b"".join(response))
@@ -117,12 +129,15 @@ class ObservedApi:
 
     def _of_images(self, environ: dict[str, Any], form: dict[str, str]) -> Answer | None:
         """The answer to a call that concerns images; None where moto has all that it takes."""
+        if form.get("Action") == "DescribeInstances":
+            return self._image_aliases.describe_instances(environ, form)
         if form.get("Action") == "RunInstances":
             refused = self._image_aliases.resolve_launch(environ, form)
             if refused is not None:
                 return refused
         return (
             self._launch_templates.answer(environ, form)
+            or template_versions.answer(self._moto, environ, form)
             or self._image_references.answer(environ, form)
             or self._image_usage.answer(environ, form)
             or self._images.answer(environ, form)
@@ -132,6 +147,14 @@ class ObservedApi:
         """The answer to a call that concerns a parameter which names an image; None for any other."""
         published = self.public_parameter.answer(environ) if self.public_parameter else None
         return published or self._image_parameters.answer(environ)
+
+    def _without_waiting(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Serve a request of an instance refresh: nobody waits for the machine, which other threads start."""
+        form = _form(environ, "ec2")
+        if (answer := self._of_images(environ, form)) is not None:
+            return answer.send(start_response)
+        self._note(form.get("Action", ""), form)
+        return self._moto(environ, start_response)
 
     def _note(self, action: str, form: dict[str, str]) -> None:
         if action and not action.startswith("Describe"):
@@ -160,11 +183,11 @@ class _QuietRequestHandler(WSGIRequestHandler):
         """Say nothing: every poll of Terraform would be a line."""
 
 
-def _ec2_form(environ: dict[str, Any]) -> dict[str, str]:
-    """The parameters of an EC2 request; empty for every other service. Leaves the body readable for moto."""
+def _form(environ: dict[str, Any], service: str) -> dict[str, str]:
+    """The parameters of a request to a service; empty for every other one. Leaves the body readable for moto."""
     if not environ.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded"):
         return {}
-    if "/ec2/aws4_request" not in environ.get("HTTP_AUTHORIZATION", ""):
+    if f"/{service}/aws4_request" not in environ.get("HTTP_AUTHORIZATION", ""):
         return {}
     body = take_body(environ, _LARGEST_EC2_FORM_BYTES) or b""  # one without a stated length is left to moto
     return {name: values[0] for name, values in parse_qs(body.decode(errors="replace")).items()}

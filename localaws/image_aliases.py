@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-from localaws.ec2_query import Form, ask, parsed, refusal
-from localaws.wsgi import Answer, WSGIApp, call
+from localaws.ec2_query import Form, ask, parsed, refusal, with_body
+from localaws.wsgi import Answer, WSGIApp, call, signed_for
 
 PREFIX = "resolve:ssm:"
 _TEMPLATE_KEYS = ("LaunchTemplateId", "LaunchTemplateName")
@@ -29,6 +29,7 @@ class ImageAliases:
     def __init__(self, moto: WSGIApp, ssm: WSGIApp) -> None:
         self._moto = moto
         self._ssm = ssm
+        self._launched: dict[str, str] = {}
 
     def resolve_launch(self, environ: dict[str, Any], form: dict[str, str]) -> Answer | None:
         """Put an image's id into a request of RunInstances; returns a refusal where there is none to put.
@@ -57,14 +58,38 @@ class ImageAliases:
         if not image_id.startswith(PREFIX):
             return image_id
         as_ssm = {
-            **environ,
+            **signed_for(environ, "ssm"),
             "HTTP_X_AMZ_TARGET": "AmazonSSM.GetParameter",
-            "HTTP_AUTHORIZATION": environ.get("HTTP_AUTHORIZATION", "").replace("/ec2/", "/ssm/"),
             "CONTENT_TYPE": "application/x-amz-json-1.1",
         }
         found = call(self._ssm, as_ssm, json.dumps({"Name": image_id.removeprefix(PREFIX)}).encode())
         value = str(json.loads(found.body)["Parameter"]["Value"]) if found.is_success else ""
         return value if value.startswith("ami-") else ""
+
+    def describe_instances(self, environ: dict[str, Any], form: Form) -> Answer:
+        """DescribeInstances with ids for aliases, as they were when the instance was first seen.
+
+        moto's Auto Scaling groups launch by what stands in the launch template; there is no request to change.
+        """
+        answer = ask(self._moto, environ, form)
+        if PREFIX.encode() not in answer.body:
+            return answer
+        root = parsed(answer)
+        for instance in root.iterfind("reservationSet/item/instancesSet/item"):
+            image, instance_id = instance.find("imageId"), instance.findtext("instanceId", "")
+            if image is not None and (image.text or "").startswith(PREFIX):
+                if instance_id not in self._launched:
+                    self._launched[instance_id] = self.resolved(environ, image.text or "") or image.text or ""
+                image.text = self._launched[instance_id]
+        return with_body(answer, root)
+
+    def note_launched(self, environ: dict[str, Any]) -> None:
+        """Look up now what instances without a request of their own were launched from.
+
+        Args:
+            environ: of the request to Auto Scaling that may have launched them.
+        """
+        self.describe_instances(signed_for(environ, "ec2"), {"Action": "DescribeInstances", "Version": "2016-11-15"})
 
     def _image_of_template(self, environ: Mapping[str, Any], form: Form) -> str:
         """What the launch template of RunInstances names; empty where there is none."""

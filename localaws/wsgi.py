@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -49,6 +50,17 @@ def call(application: WSGIApp, environ: Mapping[str, Any], body: bytes) -> Answe
     chunks = application(mine, lambda status, headers, *_: started.extend((status, headers)))
     whole = b"".join(chunks)  # an application may begin to answer only now
     return Answer(started[0], list(started[1]), whole)
+
+
+def signed_for(environ: Mapping[str, Any], service: str) -> dict[str, Any]:
+    """The same request as if it was signed for another service, by which moto tells one from the other.
+
+    Args:
+        environ: of a request (PEP 3333).
+        service: as in a signature, e.g. `ec2` or `monitoring`.
+    """
+    signed = re.sub(r"/[a-z0-9-]+/aws4_request", f"/{service}/aws4_request", environ.get("HTTP_AUTHORIZATION", ""))
+    return {**environ, "HTTP_AUTHORIZATION": signed}
 
 
 def take_body(environ: dict[str, Any], largest_bytes: int) -> bytes | None:
