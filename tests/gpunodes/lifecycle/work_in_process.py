@@ -18,6 +18,8 @@ from gpunodes.operation.runs import Run
 from gpunodes.operation.steps import Step, run_steps
 from gpunodes.plan import plan
 from gpunodes.proof import verdict_tags
+from gpunodes.prune.prune import Pruned
+from gpunodes.prune.retire import retire
 from gpunodes.recipe import ami
 from gpunodes.recipe.recipe import Recipe
 from gpunodes.refresh import situation
@@ -89,6 +91,9 @@ class Work:
         return promote(
             target, self.settings, self.policy, self.progress, ami_id=ami_id, held_lock=lock, clock=clock
         ).ami_id
+
+    def retire(self) -> Pruned:
+        return retire(self.api.clients, self.settings.channel, self.api.clock)
 
     def _run(self) -> Run:
         return runs.start(self.settings, self.api.clients.target.destination, self.api.now)
