@@ -1,4 +1,4 @@
-"""The real provider makes and destroys everything, with moto for an account: two runs and an example, all at once."""
+"""The real provider makes and destroys everything, with moto for an account: runs, an example, a schedule, at once."""
 
 from __future__ import annotations
 
@@ -9,42 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from tests.terraform import moto_process, terraform_cli
+from tests.terraform.applied import Applied, clients
 from tests.terraform.moto_process import AMI_ID, REGION
 
 TERRAFORM = Path(__file__).parents[2] / "terraform"
-
-
-def clients(url: str, service: str) -> Any:
-    session: Any = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=REGION)
-    return session.client(service, endpoint_url=url)
-
-
-@dataclass(frozen=True)
-class Applied:
-    """One configuration with a state of its own."""
-
-    folder: Path
-    environment: Mapping[str, str]
-
-    @property
-    def outputs(self) -> dict[str, Any]:
-        state = json.loads((self.folder / "terraform.tfstate").read_text())
-        return {name: output["value"] for name, output in state["outputs"].items()}
-
-    def apply(self, variables: Mapping[str, Any]) -> None:
-        (self.folder / "terraform.tfvars.json").write_text(json.dumps(dict(variables)))
-        terraform_cli.init(self.environment, self.folder)
-        terraform_cli.succeed(self.environment, self.folder, "apply", "-auto-approve", "-no-color")
-
-    def plan_exit_code(self) -> int:
-        return terraform_cli.run(self.environment, self.folder, "plan", "-detailed-exitcode", "-no-color").returncode
-
-    def destroy(self) -> None:
-        terraform_cli.succeed(self.environment, self.folder, "destroy", "-auto-approve", "-no-color")
+REPOSITORY = "https://github.com/example/gpunodes.git"
 
 
 @dataclass(frozen=True)
@@ -55,6 +27,7 @@ class Account:
     first: Applied
     second: Applied
     example: Applied
+    schedule: Applied
 
     def role_policies(self, role: str) -> dict[str, Any]:
         iam = clients(self.url, "iam")
@@ -89,6 +62,10 @@ def account(
         "example": (
             "examples/instance-with-alarms",
             {"region": REGION, "ami_id": AMI_ID, "email": "on-call@example.com"},
+        ),
+        "schedule": (
+            "stacks/ami-refresh",
+            {"region": REGION, "repository": REPOSITORY, "email_addresses": ["on-call@example.com"], "alarm_days": 7},
         ),
     }
     with moto_process.serve(folder) as url:
@@ -176,7 +153,8 @@ def test_runs_at_the_same_time_share_nothing(account: Account) -> None:
 
 def test_alarms_of_the_example_are_there_and_tell_the_topic(account: Account) -> None:
     outputs = account.example.outputs
-    alarms = clients(account.url, "cloudwatch").describe_alarms()["MetricAlarms"]
+    prefix = f"trainer-{outputs['instance_id']}"
+    alarms = clients(account.url, "cloudwatch").describe_alarms(AlarmNamePrefix=prefix)["MetricAlarms"]
 
     assert {alarm["AlarmName"] for alarm in alarms} == set(outputs["alarm_names"].values())
     assert {tuple(alarm["AlarmActions"] + alarm["OKActions"]) for alarm in alarms} == {(outputs["topic_arn"],) * 2}
@@ -216,8 +194,53 @@ def roles(url: str, prefix: str) -> list[str]:
     return [role["RoleName"] for role in found if role["RoleName"].startswith(prefix)]
 
 
+def test_schedule_starts_the_project_with_a_role_that_may_do_that_alone(account: Account) -> None:
+    outputs = account.schedule.outputs
+    schedule = clients(account.url, "scheduler").get_schedule(Name=outputs["schedule_name"])
+    [project] = clients(account.url, "codebuild").batch_get_projects(names=[outputs["project_name"]])["projects"]
+
+    assert schedule["Target"]["Arn"] == project["arn"]
+    assert schedule["ScheduleExpression"] == "cron(23 0/2 * * ? *)"
+    [policy] = account.role_policies(schedule["Target"]["RoleArn"].rpartition("/")[2]).values()
+    assert [(each["Action"], each["Resource"]) for each in policy["Statement"]] == [
+        (["codebuild:StartBuild"], [project["arn"]])
+    ]
+    assert (project["source"]["location"], project["serviceRole"]) == (REPOSITORY, outputs["role_arn"])
+
+
+def test_failures_and_the_alarm_reach_the_encrypted_topic(account: Account) -> None:
+    outputs = account.schedule.outputs
+    topic = outputs["topic_arn"]
+    [alarm] = clients(account.url, "cloudwatch").describe_alarms(AlarmNames=[outputs["alarm_name"]])["MetricAlarms"]
+    events = clients(account.url, "events")
+    [rule] = events.list_rules()["Rules"]
+    [target] = events.list_targets_by_rule(Rule=rule["Name"])["Targets"]
+    attributes = clients(account.url, "sns").get_topic_attributes(TopicArn=topic)["Attributes"]
+    statements = json.loads(attributes["Policy"])["Statement"]
+    tellers = [statement["Condition"]["ArnEquals"]["aws:SourceArn"] for statement in statements]
+
+    assert (alarm["AlarmActions"], target["Arn"]) == ([topic], topic)
+    assert tellers == [rule["Arn"], alarm["AlarmArn"]]
+    assert attributes["KmsMasterKeyId"].startswith(f"arn:aws:kms:{REGION}:")
+    assert (alarm["EvaluationPeriods"], alarm["TreatMissingData"]) == (7 * 24, "breaching")
+
+
+def test_role_of_the_build_fits_into_what_iam_allows(account: Account) -> None:
+    policies = account.role_policies(account.schedule.outputs["role_arn"].rpartition("/")[2])
+
+    assert sorted(policies) == ["build", "refresh"]
+    assert sum(len(json.dumps(policy, separators=(",", ":"))) for policy in policies.values()) <= 10240
+
+
 def test_nothing_changes_at_the_next_plan(account: Account) -> None:
-    assert account.example.plan_exit_code() == 0
+    with ThreadPoolExecutor() as pool:
+        example, schedule = pool.map(Applied.planned_changes, [account.example, account.schedule])
+
+    assert example == set()
+    # Of the stack moto lacks two things: it forgets the limit of a CodeBuild project,
+    assert schedule == {("module.refresh.aws_codebuild_project.refresh", "update")}
+    [project] = clients(account.url, "codebuild").batch_get_projects(names=["ami-refresh-stable"])["projects"]
+    assert "concurrentBuildLimit" not in project
 
 
 def test_everything_can_be_destroyed_also_with_a_policy_that_was_added_by_hand(account: Account) -> None:
@@ -226,8 +249,9 @@ def test_everything_can_be_destroyed_also_with_a_policy_that_was_added_by_hand(a
         RoleName=account.first.outputs["role_name"], PolicyName="deny", PolicyDocument=json.dumps(deny)
     )
 
-    with ThreadPoolExecutor(max_workers=3) as pool:
-        list(pool.map(Applied.destroy, [account.first, account.second, account.example]))
+    applied = [account.first, account.second, account.example, account.schedule]
+    with ThreadPoolExecutor(max_workers=len(applied)) as pool:
+        list(pool.map(Applied.destroy, applied))
 
     cloudwatch = clients(account.url, "cloudwatch")
     ec2 = clients(account.url, "ec2")
@@ -238,6 +262,10 @@ def test_everything_can_be_destroyed_also_with_a_policy_that_was_added_by_hand(a
         "log groups": clients(account.url, "logs").describe_log_groups()["logGroups"],
         "topics": clients(account.url, "sns").list_topics()["Topics"],
         "roles": roles(account.url, ""),
+        # and does not delete one that is named by its ARN, as the provider does.
+        "resources of the schedule": account.schedule.state["resources"],
+        "schedules": clients(account.url, "scheduler").list_schedules()["Schedules"],
+        "rules": clients(account.url, "events").list_rules()["Rules"],
         "profiles": clients(account.url, "iam").list_instance_profiles()["InstanceProfiles"],
         "groups": [
             group for group in ec2.describe_security_groups()["SecurityGroups"] if group["GroupName"] != "default"

@@ -30,7 +30,11 @@ def block_types(folder: Path) -> set[str]:
 
 def test_all_folders_are_found() -> None:
     assert {
+        "modules/ami-refresh",
+        "modules/github-role",
         "modules/monitored-gpu",
+        "modules/refresh-permissions",
+        "stacks/ami-refresh",
         "stacks/test-instance",
         "examples/instance-with-alarms",
         "examples/two-instances",
