@@ -15,13 +15,13 @@ import re
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import botocore.exceptions
 
 from gpunodes.aws import Clients, aws_errors
-from gpunodes.errors import AwsError, PreflightError, UsageError
+from gpunodes.errors import AwsError, GpunodesError, PreflightError, UsageError
 from gpunodes.operation import runs
 
 _CHANNEL = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -120,7 +120,25 @@ class ChannelLock:
             if self._is_ours(state):
                 return
             self._require_free(state)
-            if self._write(state, self._taken()):
+            if self._write(state, self._taken(self.expires_at)):
+                return
+        raise self._contended()
+
+    def extend(self, life: timedelta) -> None:
+        """Keep the lock for so long from now on; what another run has taken over meanwhile is not taken back.
+
+        Raises:
+            GpunodesError: it is not ours any more.
+            AwsError: SSM refused, or too many bakes want it at the same time.
+        """
+        for _ in range(_MOST_TRIES):
+            state = self.read()
+            if not self._is_ours(state):
+                raise GpunodesError(
+                    f"This run took so long that another one has channel `{self.channel}` now; nothing was promoted,"
+                    " run it again."
+                )
+            if self._write(state, self._taken(self.clock() + life)):
                 return
         raise self._contended()
 
@@ -180,13 +198,13 @@ class ChannelLock:
                 " latest; wait for it, or bake another channel."
             )
 
-    def _taken(self) -> dict[str, Any]:
+    def _taken(self, expires_at: datetime) -> dict[str, Any]:
         return {
             "run_id": self.owner.run_id,
             "who": _plain(self.owner.who),
             "host": _plain(self.owner.host),
             "taken_at": _text(self.clock()),
-            "expires_at": _text(self.expires_at),
+            "expires_at": _text(expires_at),
         }
 
     def _write(self, state: LockState, content: dict[str, Any]) -> bool:

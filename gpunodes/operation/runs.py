@@ -20,7 +20,7 @@ from gpunodes.settings import Settings
 TAG_RUN_ID = "gpunodes:run-id"
 TAG_STATE = "gpunodes:state"
 TAG_EXPIRES_AT = "gpunodes:expires-at"
-_LIFE = timedelta(hours=4)
+LIFE = timedelta(hours=4)
 _LOCK = "lock"
 _TARGET = "target"
 _NEEDED_BYTES = 2 * 2**30
@@ -147,4 +147,4 @@ def temporary_tags(run: Run, **more: str) -> dict[str, str]:
 
 def expires_at(run: Run) -> datetime:
     """When everything temporary of a run is surely not needed any more, UTC; a run's id begins with its start."""
-    return datetime.strptime(run.run_id[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC) + _LIFE
+    return datetime.strptime(run.run_id[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC) + LIFE

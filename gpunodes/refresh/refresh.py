@@ -12,6 +12,7 @@ from typing import Protocol
 
 from gpunodes.channel.channel_lock import ChannelLock
 from gpunodes.errors import GpunodesError
+from gpunodes.operation.runs import LIFE
 from gpunodes.operation.steps import Progress
 from gpunodes.prune.prune import Pruned
 from gpunodes.refresh.decide import BAKE, NOTHING, PROMOTE, WAIT, Decision
@@ -115,6 +116,7 @@ def _carry_out(planned: RefreshPlan, lock: ChannelLock, work: Work) -> Refreshed
     if decision.action == BAKE:
         ami_id = work.bake(lock)
         done.append(f"baked {ami_id}")
+    lock.extend(LIFE)  # a proof on many types lasts hours, and whoever finds the lock expired takes it over
     if decision.action != PROMOTE:
         proof = work.prove(ami_id)
         if not proof.has_passed:
@@ -122,6 +124,7 @@ def _carry_out(planned: RefreshPlan, lock: ChannelLock, work: Work) -> Refreshed
             reason = f"{ami_id} failed its proof: {proof.reason.rstrip('.')}"
             return Refreshed(planned.channel, FAILED, reason, planned.promoted_ami, done, plan=planned)
         done.append(f"proved {ami_id}")
+        lock.extend(LIFE)
     now_named = work.promote(ami_id, lock)
     done.append(f"promoted {ami_id}")
     problem = _retire(work, done)

@@ -10,7 +10,7 @@ import pytest
 from botocore.exceptions import ConnectTimeoutError
 
 from gpunodes.aws import Clients
-from gpunodes.errors import AwsError, PreflightError, UsageError
+from gpunodes.errors import AwsError, GpunodesError, PreflightError, UsageError
 from gpunodes.operation import runs
 from gpunodes.settings import Settings
 from tests.gpunodes.fake_ssm import FOUR_HOURS, NAME, NOW, FakeSsm, lock, refused
@@ -65,6 +65,26 @@ def test_lock_survives_more_bakes_than_ssm_keeps_versions(clients: Clients) -> N
         lock(clients, str(number)).release()
 
     assert lock(clients).read().owner is None
+
+
+def test_lock_that_is_extended_ends_later_and_stays_ours(clients: Clients) -> None:
+    lock(clients).acquire()
+
+    lock(clients).extend(2 * FOUR_HOURS)
+
+    state = lock(clients, "two").read()
+    assert (state.owner, state.expires_at) == (lock(clients).owner, NOW + 2 * FOUR_HOURS)
+
+
+@pytest.mark.parametrize("is_taken", [False, True])
+def test_lock_that_is_no_longer_ours_is_not_extended(clients: Clients, is_taken: bool) -> None:
+    if is_taken:
+        lock(clients, "two").acquire()
+
+    with pytest.raises(GpunodesError, match="another one has channel `stable` now; nothing was promoted"):
+        lock(clients).extend(FOUR_HOURS)
+
+    assert lock(clients, "two").is_held() is is_taken
 
 
 def test_acquiring_twice_is_no_error_and_writes_nothing() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -27,6 +29,7 @@ from tests.gpunodes.lifecycle.work_in_process import Work
 
 CHANNELS = ("canary", "stable")
 MACHINES = ("scheduler", "laptop")
+SOMEBODY_ELSE = "111122223333"
 POLICIES = {
     "canary": Policy(window=None, minimum_gap=timedelta(hours=1)),
     "stable": Policy(window=None, promotes_from="canary", soak=timedelta(hours=2)),
@@ -113,6 +116,15 @@ class Account:
         target, settings = self.api.clients.target, self.settings("stable", machine)
         return reap_region(target, settings, apply=True, now=self.api.now, wait=self.api.wait)
 
+    @contextmanager
+    def as_somebody_else(self) -> Iterator[None]:
+        """What is called meanwhile is called in another account."""
+        self.api.account_id, own = SOMEBODY_ELSE, self.api.account_id
+        try:
+            yield
+        finally:
+            self.api.account_id = own
+
     def state_of(self, ami_id: str) -> str:
         """`available`, `disabled` or `gone`."""
         if ami_id not in self._ec2.amis:
@@ -150,6 +162,11 @@ class Account:
             if content["after"] == version.version - 1:
                 return (content.get("run_id", ""), content.get("expires_at", ""))
         return ("", "")
+
+    def is_locked(self, channel: str) -> bool:
+        """Whether nobody else gets the channel now."""
+        owner, expires_at = self.lock_owner(channel)
+        return bool(owner) and datetime.fromisoformat(expires_at) > self.api.now
 
     def orphans(self) -> list[str]:
         """What nobody will ever ask for again: snapshots without an image, images whose bake did not end, instances."""

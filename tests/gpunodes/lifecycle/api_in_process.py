@@ -27,6 +27,9 @@ from gpunodes.target import Target
 from localaws.api import ObservedApi
 from localaws.image_lifecycle import ImageLifecycle
 from localaws.image_parameters import ImageParameters
+from localaws.image_usage import ImageUsage
+from localaws.referrers import Referrers
+from localaws.request_origin import in_account
 from tests.gpunodes.lifecycle import moto_in_process
 
 _BEGIN = datetime(2026, 3, 1, tzinfo=UTC)
@@ -104,6 +107,7 @@ class Api:
         now: UTC; moved by each call, and by hand.
         watch: told of each call before it is made.
         calls: how many were made.
+        account_id: in whose name they are made.
     """
 
     def __init__(self) -> None:
@@ -115,6 +119,9 @@ class Api:
         self._observed = ObservedApi(moto_in_process.application)
         self._observed._images = self.images = ImageLifecycle(moto_in_process.application, self.clock)
         self._observed._image_parameters = ImageParameters(moto_in_process.application, self._observed, self.clock)
+        referrers = Referrers(self._observed, self._observed._image_builder)
+        self._observed._image_usage = ImageUsage(self._observed, referrers, self.clock)
+        self.account_id = moto_in_process.ACCOUNT
         self.clients = ClientsInProcess()
         ClientsInProcess.api = self
 
@@ -171,7 +178,7 @@ class Api:
 
     def _answer(self, service: str, request: Any) -> AWSResponse:
         body = request.body.encode() if isinstance(request.body, str) else request.body or b""
-        environ = _environ(service, request, body)
+        environ = in_account(_environ(service, request, body), self.account_id)
         self.watch(_call(environ, body))
         started: list[Any] = []
         try:

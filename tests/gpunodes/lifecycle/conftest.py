@@ -16,7 +16,7 @@ from gpunodes.channel.parameter import ChannelParameter
 from gpunodes.cleanup import reap
 from gpunodes.operation import runs
 from gpunodes.operation.runs import Run
-from gpunodes.prune import prune_run
+from gpunodes.prune import last_look, prune_run
 from gpunodes.settings import Settings
 from tests.gpunodes.lifecycle.account import POLICIES
 from tests.gpunodes.lifecycle.api_in_process import ClientsInProcess
@@ -48,6 +48,7 @@ def _gpunodes_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "Clients", lambda _target: ClientsInProcess.api.clients)
     monkeypatch.setattr(policy, "load", lambda channel, _path=None: POLICIES[channel])
     monkeypatch.setattr(ChannelParameter.__init__, "__defaults__", (_wait,))
+    monkeypatch.setattr(last_look.usage_by_others, "__defaults__", (_wait,))
     start = runs.start
 
     def known(settings: Settings, target: str, now: datetime | None = None) -> Run:
