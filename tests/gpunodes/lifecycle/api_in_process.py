@@ -108,6 +108,7 @@ class Api:
         watch: told of each call before it is made.
         calls: how many were made.
         account_id: in whose name they are made.
+        lacks: names of calls that it does not have.
     """
 
     def __init__(self) -> None:
@@ -122,6 +123,7 @@ class Api:
         referrers = Referrers(self._observed, self._observed._image_builder)
         self._observed._image_usage = ImageUsage(self._observed, referrers, self.clock)
         self.account_id = moto_in_process.ACCOUNT
+        self.lacks: set[str] = set()
         self.clients = ClientsInProcess()
         ClientsInProcess.api = self
 
@@ -179,7 +181,10 @@ class Api:
     def _answer(self, service: str, request: Any) -> AWSResponse:
         body = request.body.encode() if isinstance(request.body, str) else request.body or b""
         environ = in_account(_environ(service, request, body), self.account_id)
-        self.watch(_call(environ, body))
+        call = _call(environ, body)
+        if call.action in self.lacks:
+            return AWSResponse(request.url, 501, {}, _Raw(b""))  # type: ignore[arg-type]
+        self.watch(call)
         started: list[Any] = []
         try:
             chunks = self._observed(environ, lambda status, found, *_: started.extend((status, found)))

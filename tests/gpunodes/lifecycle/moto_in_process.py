@@ -54,5 +54,6 @@ def backend(service: str) -> Any:
 def reset() -> None:
     """Forget everything."""
     for service in _ANSWERS_FOR:
-        for region in list(get_backend(service)[ACCOUNT].values()):
-            region.reset()
+        for account in list(get_backend(service).values()):
+            for region in list(account.values()):
+                region.reset()

@@ -111,8 +111,11 @@ class Lifecycle(RuleBasedStateMachine):
         self.seen.update(new)
         return multiple(*new)
 
-    @initialize(target=images)
-    def the_channel_has_an_image(self) -> Any:
+    @initialize(target=images, knows_references=st.booleans())
+    def the_channel_has_an_image(self, knows_references: bool) -> Any:
+        """EC2 itself says who refers to an image in some regions only; where it does not, nothing else may be missed."""
+        if not knows_references:
+            self.account.api.lacks.add("DescribeImageReferences")
         self.do(lambda account: account.refresh("canary", "laptop"))
         return self.new_images()
 
@@ -184,10 +187,12 @@ class Lifecycle(RuleBasedStateMachine):
         assert not self.account.is_locked("canary")
         return self.new_images()
 
-    @rule(days=st.integers(0, 40), machine=machines, trouble=troubles())
-    def prune(self, days: int, machine: str, trouble: Befalls) -> None:
-        self.account.api.now += timedelta(days=days)
-        self.do(lambda account: account.prune(machine), trouble)
+    @rule(days=st.sampled_from([0, 8, 45]), rounds=st.integers(1, 4), machine=machines, trouble=troubles())
+    def prune(self, days: int, rounds: int, machine: str, trouble: Befalls) -> None:
+        """Deprecated, disabled, gone: each takes its time, and a prune of its own."""
+        for number in range(rounds):
+            self.account.api.now += timedelta(days=days)
+            self.do(lambda account: account.prune(machine), trouble if number == rounds - 1 else _NONE)
 
     @rule(machine=machines, trouble=troubles())
     def reap(self, machine: str, trouble: Befalls) -> None:
