@@ -113,7 +113,7 @@ class Lifecycle(RuleBasedStateMachine):
 
     @initialize(target=images, knows_references=st.booleans())
     def the_channel_has_an_image(self, knows_references: bool) -> Any:
-        """EC2 itself says who refers to an image in some regions only; where it does not, nothing else may be missed."""
+        """Not everywhere does EC2 itself say who refers to an image; then nothing else may be missed."""
         if not knows_references:
             self.account.api.lacks.add("DescribeImageReferences")
         self.do(lambda account: account.refresh("canary", "laptop"))
