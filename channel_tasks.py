@@ -16,6 +16,8 @@ from gpunodes.prune import prune_report
 from gpunodes.prune.prune_run import prune_region
 from gpunodes.refresh import refresh_report
 from gpunodes.refresh.refresh_run import refresh_channel
+from gpunodes.roll import roll_report
+from gpunodes.roll.roll_run import roll_channel
 from gpunodes.status import status_report
 from gpunodes.status.status import status as look_at_channels
 from gpunodes.task_options import CHANNEL, JSON, OFFLINE
@@ -72,6 +74,34 @@ def rollback(
     help={
         **OFFLINE,
         **JSON,
+        **CHANNEL,
+        "group": "Auto Scaling groups, such as web,batch, instead of the policy's.",
+        "alarm": "CloudWatch alarms that end it, instead of the policy's.",
+        "min_healthy": "Percentage of a group that stays healthy meanwhile, 0 to 100.",
+        "max_healthy": "Percentage that it may grow to, 100 to 200.",
+        "warmup": "Seconds that a new instance has before the next one.",
+    }
+)
+def roll(  # noqa: PLR0917 - each is an option
+    _context: Context, offline: bool = False, json: bool = False, channel: str = "", group: str = "", alarm: str = "",
+    min_healthy: str = "", max_healthy: str = "", warmup: str = "",
+) -> None:  # fmt: skip
+    """Bring Auto Scaling groups to the image that a channel names: their instances are replaced."""
+    with errors_as_exit_codes():
+        progress = TerminalProgress()
+        progress.title("roll")
+        chosen, options = select(offline, progress.say, channel=channel)
+        healthy = {"min_healthy": min_healthy, "max_healthy": max_healthy}
+        rolled = roll_channel(chosen, options, progress, {"group": group, "alarm": alarm, "warmup": warmup, **healthy})
+        report.print_json(roll_report.document(rolled)) if json else roll_report.show(rolled, report.console())
+    if rolled.exit_code:
+        raise Exit(code=rolled.exit_code)
+
+
+@task(
+    help={
+        **OFFLINE,
+        **JSON,
         "apply": "Carry it out; without this it is only shown.",
         "most": "So many images are disabled or deregistered at most (10).",
     }
@@ -102,5 +132,6 @@ def add_to(namespace: Collection) -> None:
     namespace.add_task(refresh_ami)
     namespace.add_task(promote)
     namespace.add_task(rollback)
+    namespace.add_task(roll)
     namespace.add_task(prune)
     namespace.add_task(status)

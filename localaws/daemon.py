@@ -39,6 +39,7 @@ from localaws.permissions import Denials
 from localaws.reachable import private_addresses, wait_for_ssh
 
 _LOG = logging.getLogger("localaws")
+_GLANCE_SECONDS = 0.1  # one attempt: an instance refresh asks again, and keeps nobody waiting
 _LOOK_AROUND_SECONDS = 5.0  # machines that halt from inside are noticed that late; API calls at once
 
 
@@ -135,7 +136,11 @@ def _next_calls(observed: api.ObservedApi) -> list[api.Ec2Call]:
 def _start_api(layout: Layout, bases: list[Release]) -> api.ObservedApi:
     amis = layout.run / "amis.json"
     amis.write_text(json.dumps([base.ami() for base in bases]))
-    observed = api.ObservedApi(api.load_moto(amis), launched=lambda answer: wait_for_ssh(private_addresses(answer)))
+    observed = api.ObservedApi(
+        api.load_moto(amis),
+        launched=lambda answer: wait_for_ssh(private_addresses(answer)),
+        is_ready=lambda addresses: wait_for_ssh(addresses, _GLANCE_SECONDS),
+    )
     observed.public_parameter = PublicParameter(lambda: cloud.read_facts(layout).base_image_id)
     _run_server(api.serve(observed, socket.create_server(("127.0.0.1", port_from_environment()), backlog=128)))
     _run_server(api.serve(observed, network.listen_in_router(ROUTER_ADDRESS, DEFAULT_PORT)))

@@ -68,6 +68,11 @@ class Policy:
         disable_after: an image that was deprecated; afterwards nothing new is launched from it.
         delete_after: one that was disabled; afterwards it and its snapshots are gone.
         unproven_after: a candidate, or one that failed its proof, is retired.
+        groups: Auto Scaling groups that `roll` brings to the image of the channel.
+        alarms: CloudWatch alarms that end such a roll, and undo it where that can be.
+        minimum_healthy_percent: of a group's capacity, while it is rolled; None leaves that to the group.
+        maximum_healthy_percent: the same, upwards.
+        warmup: that a new instance has before the next is replaced; None leaves that to the group.
     """
 
     security: str = NOW
@@ -81,6 +86,11 @@ class Policy:
     disable_after: timedelta = timedelta(days=14)
     delete_after: timedelta = timedelta(days=30)
     unproven_after: timedelta = timedelta(days=7)
+    groups: tuple[str, ...] = ()
+    alarms: tuple[str, ...] = ()
+    minimum_healthy_percent: int | None = None
+    maximum_healthy_percent: int | None = None
+    warmup: timedelta | None = None
 
 
 def load(channel: str, path: Path = POLICY_FILE) -> Policy:
@@ -167,6 +177,21 @@ def _count(value: Any) -> int:
     return int(value)
 
 
+def _names(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise TypeError(value)
+    return tuple(_text(name) for name in value)
+
+
+def _percent(least: int, most: int) -> Callable[[Any], int]:
+    def read(value: Any) -> int:
+        if type(value) is not int or not least <= value <= most:
+            raise ValueError(value)
+        return int(value)
+
+    return read
+
+
 def _channel(value: Any) -> str:
     if not _CHANNEL.fullmatch(value):
         raise ValueError(value)
@@ -185,6 +210,11 @@ _READERS: Mapping[str, tuple[str, Callable[[Any], Any], str]] = {
     "delete_after_days": ("delete_after", _number_of(timedelta(days=1)), "a number of days above 0"),
     "unproven_after_days": ("unproven_after", _number_of(timedelta(days=1)), "a number of days above 0"),
     "soak_hours": ("soak", _number_of(timedelta(hours=1)), "a number of hours above 0"),
+    "groups": ("groups", _names, 'a list of Auto Scaling groups, as ["web"]'),
+    "alarms": ("alarms", _names, 'a list of CloudWatch alarms, as ["web-errors"]'),
+    "minimum_healthy_percent": ("minimum_healthy_percent", _percent(0, 100), "a whole number from 0 to 100"),
+    "maximum_healthy_percent": ("maximum_healthy_percent", _percent(100, 200), "a whole number from 100 to 200"),
+    "warmup_seconds": ("warmup", _number_of(timedelta(seconds=1)), "a number of seconds above 0"),
     "maximum_age_days": ("maximum_age", _number_of(timedelta(days=1)), "a number of days above 0"),
 }
 assert {name for name, _, _ in _READERS.values()} == {entry.name for entry in fields(Policy)}  # noqa: S101 - a table

@@ -28,6 +28,7 @@ from localaws.api import ObservedApi
 from localaws.image_lifecycle import ImageLifecycle
 from localaws.image_parameters import ImageParameters
 from localaws.image_usage import ImageUsage
+from localaws.instance_refresh import InstanceRefreshes
 from localaws.referrers import Referrers
 from localaws.request_origin import in_account
 from tests.gpunodes.lifecycle import moto_in_process
@@ -124,6 +125,7 @@ class Api:
         self._observed._image_usage = ImageUsage(self._observed, referrers, self.clock)
         self.account_id = moto_in_process.ACCOUNT
         self.lacks: set[str] = set()
+        self._observed._refreshes = InstanceRefreshes(self._observed._without_waiting, clock=self.clock)
         self.clients = ClientsInProcess()
         ClientsInProcess.api = self
 
@@ -220,7 +222,7 @@ def _environ(service: str, request: Any, body: bytes) -> dict[str, Any]:
 def _call(environ: Mapping[str, Any], body: bytes) -> Call:
     if target := environ.get("HTTP_X_AMZ_TARGET", ""):
         return Call(target.partition(".")[2], json.loads(body))
-    form = {name: values[0] for name, values in parse_qs(body.decode()).items()}
+    form = {name: values[0] for name, values in parse_qs(body.decode(errors="replace")).items()}
     return Call(form.get("Action", ""), form)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from moto.autoscaling.responses import AutoScalingResponse
 from moto.backends import get_backend
+from moto.cloudwatch.responses import CloudWatchResponse
 from moto.core.request import Request
 from moto.ec2.responses import EC2Response
 from moto.iam.responses import IamResponse
@@ -21,6 +22,7 @@ from werkzeug.exceptions import HTTPException
 
 _ANSWERS_FOR: dict[str, Any] = {
     "autoscaling": AutoScalingResponse,
+    "cloudwatch": CloudWatchResponse,
     "ec2": EC2Response,
     "iam": IamResponse,
     "ssm": SimpleSystemManagerResponse,
@@ -31,8 +33,8 @@ ACCOUNT, REGION = "123456789012", "us-east-1"
 
 def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
     """Answer a request (PEP 3333); 501 for a service that no lifecycle needs."""
-    service = environ.get("HTTP_AUTHORIZATION", "").split("/")[3:4]
-    answers = _ANSWERS_FOR.get("".join(service))
+    service = "".join(environ.get("HTTP_AUTHORIZATION", "").split("/")[3:4])
+    answers = _ANSWERS_FOR.get("cloudwatch" if service == "monitoring" else service)
     if answers is None:
         start_response("501 Not Implemented", [])
         return [b""]
