@@ -39,7 +39,7 @@ def test_every_command_is_listed_with_what_it_does() -> None:
     assert done.returncode == 0
     listed = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines() if line.startswith("  ")}
     assert listed.keys() >= {
-        "build-ami", "test-instance", "refresh-ami", "promote", "rollback", "prune", "status", "destroy",
+        "build-ami", "test-instance", "refresh-ami", "promote", "rollback", "roll", "prune", "status", "destroy",
         "offline.up", "offline.down", "offline.status", "offline.env", "offline.new-base",
     }  # fmt: skip
     assert all(listed.values())
@@ -54,6 +54,10 @@ def test_every_command_is_listed_with_what_it_does() -> None:
         ("refresh-ami", ["--offline", "--json", "--channel"]),
         ("status", ["--offline", "--json"]),
         ("prune", ["--offline", "--json", "--apply", "--most"]),
+        (
+            "roll",
+            ["--offline", "--json", "--channel", "--group", "--alarm", "--min-healthy", "--max-healthy", "--warmup"],
+        ),
         ("rollback", ["--offline", "--json", "--channel", "--ami", "--reason"]),
         ("doctor", ["--offline", "--json", "--source-ami", "--flavor", "--spot"]),
         ("test-instance", ["--offline", "--json", "--ami", "--type", "--keep"]),

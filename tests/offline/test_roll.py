@@ -109,9 +109,9 @@ def test_an_alarm_brings_the_image_before_back(group: Group) -> None:
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=REPOSITORY, stdout=pipe, stderr=pipe, text=True) as rolling:
         try:
-            wait_until(lambda: bad in group.images() or rolling.poll() is not None, 30)
+            wait_until(lambda: bad in group.images() or rolling.poll() is not None, 120)
             group.alarm("ALARM")
-            said, complained = rolling.communicate(timeout=60)
+            said, complained = rolling.communicate(timeout=180)
         finally:
             rolling.kill()
 
