@@ -94,6 +94,11 @@ class ObservedApi:
         self.public_parameter: PublicParameter | None = None
         self.calls: queue.SimpleQueue[Ec2Call] = queue.SimpleQueue()
 
+    @property
+    def is_replacing(self) -> bool:
+        """Whether an instance refresh goes on, which every request takes a step further."""
+        return self._refreshes.is_active
+
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Serve one request (PEP 3333)."""
         self._refreshes.advance()

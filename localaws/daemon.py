@@ -40,6 +40,7 @@ from localaws.reachable import private_addresses, wait_for_ssh
 
 _LOG = logging.getLogger("localaws")
 _GLANCE_SECONDS = 0.1  # one attempt: an instance refresh asks again, and keeps nobody waiting
+_NEXT_STEP_SECONDS = 0.5  # while instances are replaced
 _LOOK_AROUND_SECONDS = 5.0  # machines that halt from inside are noticed that late; API calls at once
 
 
@@ -125,7 +126,8 @@ def _sync_until(
 def _next_calls(observed: api.ObservedApi) -> list[api.Ec2Call]:
     """Wait for a call, or for the next look around; take all that are there."""
     try:
-        calls = [observed.calls.get(timeout=_LOOK_AROUND_SECONDS)]
+        patience_seconds = _NEXT_STEP_SECONDS if observed.is_replacing else _LOOK_AROUND_SECONDS
+        calls = [observed.calls.get(timeout=patience_seconds)]
     except queue.Empty:
         return []
     while not observed.calls.empty():  # this thread is the only one that takes

@@ -91,6 +91,11 @@ class InstanceRefreshes:
             "RollbackInstanceRefresh": self._roll_back,
         }
 
+    @property
+    def is_active(self) -> bool:
+        """Whether one goes on."""
+        return any(refresh.status in _GOING_ON for refresh in self._refreshes)
+
     def answer(self, environ: dict[str, Any], form: Form) -> Answer | None:
         """The answer to a call on instance refreshes; None for any other of Auto Scaling.
 
@@ -106,9 +111,7 @@ class InstanceRefreshes:
 
     def advance(self) -> None:
         """Take each instance refresh a step further; nothing while another thread does that."""
-        if not any(refresh.status in _GOING_ON for refresh in self._refreshes):
-            return
-        if not self._lock.acquire(blocking=False):
+        if not self.is_active or not self._lock.acquire(blocking=False):
             return
         try:
             for refresh in self._refreshes:
