@@ -283,6 +283,24 @@ def test_an_alarm_brings_the_old_image_back(account: Account, is_launched_first:
     assert (account.described()["LaunchTemplate"]["Version"], account.described()["DesiredCapacity"]) == ("1", 2)
 
 
+def test_a_rollback_ends_an_instance_that_has_replaced_nothing_yet(account: Account) -> None:
+    template = account.template(account.old)
+    account.group(template)
+    account.version(template, account.new)
+    before = {instance["InstanceId"] for instance in account.instances()}
+    account.machines.run = False
+    account.start(template, AutoRollback=True, MinHealthyPercentage=100)
+    account.refresh()
+    account.refresh()
+
+    account.scaling.rollback_instance_refresh(AutoScalingGroupName=account.name)
+    account.until("RollbackSuccessful")
+
+    assert {instance["InstanceId"] for instance in account.instances()} == before
+    of_new = account.ec2.describe_instances(Filters=[{"Name": "image-id", "Values": [account.new]}])["Reservations"]
+    assert [i["State"]["Name"] for r in of_new for i in r["Instances"]] == ["terminated"]
+
+
 def test_an_alarm_without_a_rollback_stops_the_refresh_half_way(account: Account) -> None:
     template = account.template(account.old)
     account.group(template)
