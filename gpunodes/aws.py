@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -55,9 +56,21 @@ def check_credentials(target: Target) -> None:
 class Clients:
     """One lazily made client per service."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, session: boto3.Session | None = None) -> None:
         self.target = target
-        self._session = boto3.Session(region_name=target.region, **target.credentials)  # type: ignore[arg-type]
+        self._session = session or boto3.Session(region_name=target.region, **target.credentials)  # type: ignore[arg-type]
+        self._elsewhere: dict[str, Clients] = {}
+
+    def in_region(self, region: str) -> Clients:
+        """Clients of the same account in another region; the same ones each time."""
+        if region == self.target.region:
+            return self
+        if region not in self._elsewhere:
+            self._elsewhere[region] = self._there(replace(self.target, region=region))
+        return self._elsewhere[region]
+
+    def _there(self, target: Target) -> Clients:
+        return Clients(target, self._session)  # a session of its own would read all of boto3's data again
 
     def client(self, service: str) -> Any:
         """A client of any service."""
@@ -86,8 +99,8 @@ class Clients:
             raise
 
     def _client(self, service: str, config: Config, region: str | None = None) -> Any:
-        endpoint_url = self.target.endpoint_url
-        return self._session.client(service, region_name=region, endpoint_url=endpoint_url, config=config)  # type: ignore[call-overload]
+        place = {"region_name": region or self.target.region, "endpoint_url": self.target.endpoint_url}
+        return self._session.client(service, config=config, **place)  # type: ignore[call-overload]
 
     @cached_property
     def ec2(self) -> Any:

@@ -13,10 +13,11 @@ from urllib.parse import parse_qs
 
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
-from localaws import instance_connect, template_versions
+from localaws import image_shares, instance_connect, template_versions
 from localaws.base_releases import PublicParameter
 from localaws.image_aliases import ImageAliases
 from localaws.image_builder import ImageBuilder
+from localaws.image_copies import ImageCopies
 from localaws.image_lifecycle import ImageLifecycle
 from localaws.image_parameters import ImageParameters
 from localaws.image_references import ImageReferences
@@ -26,6 +27,7 @@ from localaws.instance_refresh import InstanceRefreshes
 from localaws.launch_templates import LaunchTemplates
 from localaws.permissions import Denials, refusal
 from localaws.referrers import Referrers
+from localaws.regions import Regions
 from localaws.wsgi import Answer, WSGIApp, take_body
 
 _LARGEST_EC2_FORM_BYTES = 1_000_000
@@ -80,7 +82,9 @@ class ObservedApi:
     ) -> None:
         self._moto = moto
         self._launched = launched
+        self._regions = Regions(moto)
         self._images = ImageLifecycle(moto)
+        self._image_copies = ImageCopies(moto, self._images.answer)
         self._image_parameters = ImageParameters(moto, self)
         self._image_aliases = ImageAliases(moto, self)
         self._launch_templates = LaunchTemplates(moto, self._image_aliases)
@@ -145,6 +149,8 @@ class ObservedApi:
             or template_versions.answer(self._moto, environ, form)
             or self._image_references.answer(environ, form)
             or self._image_usage.answer(environ, form)
+            or image_shares.answer(environ, form)
+            or self._image_copies.answer(environ, form)
             or self._images.answer(environ, form)
         )
 
@@ -168,7 +174,9 @@ class ObservedApi:
     def _refusal(self, environ: dict[str, Any], push: Push | None) -> Answer | None:
         if self.denials and (forbidden := self.denials.forbids(environ)):
             return refusal(forbidden)
-        return self.pushed_keys.refusal(push) if push and self.pushed_keys else None
+        if push and self.pushed_keys and (unknown := self.pushed_keys.refusal(push)):
+            return unknown
+        return self._regions.refusal(environ)
 
 
 def serve(application: ObservedApi, listener: socket.socket) -> BaseWSGIServer:

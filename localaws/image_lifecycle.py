@@ -89,7 +89,7 @@ class ImageLifecycle:
         answer = ask(self._moto, environ, _without_disabled(form))
         if not answer.is_success:
             return answer
-        root, states = parsed(answer), _wanted_states(form)
+        root, states = parsed(answer), wanted_states(form)
         images = root.find("imagesSet")
         for item in _items(root):
             extra = self._extra(item.findtext("imageId", ""))
@@ -221,7 +221,7 @@ def _unknown(image_id: str) -> Answer:
     return refusal("InvalidAMIID.NotFound", f"The image id '[{image_id}]' does not exist")
 
 
-def _wanted_states(form: Form) -> list[str]:
+def wanted_states(form: Form) -> list[str]:
     """Of a filter on the state; empty without one."""
     number = 1
     while f"Filter.{number}.Name" in form:

@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 from moto.server import DomainDispatcherApplication, create_backend_app
 
 from localaws.api import ObservedApi
+from localaws.image_copies import ImageCopies
 from localaws.image_lifecycle import ImageLifecycle
 from tests.localaws.conftest import served
 
@@ -45,6 +46,7 @@ def endpoint_url(module_clock: Clock) -> Iterator[str]:
     moto = DomainDispatcherApplication(create_backend_app)
     observed = ObservedApi(moto)
     observed._images = ImageLifecycle(moto, module_clock)
+    observed._image_copies = ImageCopies(moto, observed._images.answer, module_clock)
     with served(observed) as url:
         yield url
 

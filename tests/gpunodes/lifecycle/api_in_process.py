@@ -25,6 +25,7 @@ from gpunodes.aws import Clients
 from gpunodes.errors import GpunodesError
 from gpunodes.target import Target
 from localaws.api import ObservedApi
+from localaws.image_copies import ImageCopies
 from localaws.image_lifecycle import ImageLifecycle
 from localaws.image_parameters import ImageParameters
 from localaws.image_usage import ImageUsage
@@ -35,7 +36,7 @@ from tests.gpunodes.lifecycle import moto_in_process
 
 _BEGIN = datetime(2026, 3, 1, tzinfo=UTC)
 _PER_CALL = timedelta(seconds=1.1)  # longer than it takes until a parameter is valid
-_SIGNED = "AWS4-HMAC-SHA256 Credential=test/20260301/us-east-1/{}/aws4_request, SignedHeaders=host, Signature=0"
+_SIGNED = "AWS4-HMAC-SHA256 Credential=test/20260301/{}/{}/aws4_request, SignedHeaders=host, Signature=0"
 _TARGET = Target(
     name="offline",
     region=moto_in_process.REGION,
@@ -44,6 +45,7 @@ _TARGET = Target(
     credentials={"aws_access_key_id": "test", "aws_secret_access_key": "test"},
     tolerates_missing_calls=True,
 )
+_SESSION = boto3.Session(region_name=_TARGET.region, **_TARGET.credentials)  # type: ignore[arg-type]
 
 
 class Crash(BaseException):
@@ -120,6 +122,7 @@ class Api:
         self._processes = [Process()]
         self._observed = ObservedApi(moto_in_process.application)
         self._observed._images = self.images = ImageLifecycle(moto_in_process.application, self.clock)
+        self._observed._image_copies = ImageCopies(moto_in_process.application, self.images.answer, self.clock)
         self._observed._image_parameters = ImageParameters(moto_in_process.application, self._observed, self.clock)
         referrers = Referrers(self._observed, self._observed._image_builder)
         self._observed._image_usage = ImageUsage(self._observed, referrers, self.clock)
@@ -159,7 +162,7 @@ class Api:
         finally:
             self._processes.remove(made)
 
-    def send(self, service: str, request: Any) -> AWSResponse:
+    def send(self, service: str, region: str, request: Any) -> AWSResponse:
         """Answer a request of botocore's (`before-send`)."""
         process = self._processes[-1]
         trouble, number = process.trouble, process.calls
@@ -172,7 +175,7 @@ class Api:
             trouble.meeting()
         if number == trouble.fail_in and not trouble.was_heard:
             raise EndpointConnectionError(endpoint_url=request.url)
-        response = self._answer(service, request)
+        response = self._answer(service, region, request)
         if number == trouble.fail_in:
             raise ReadTimeoutError(endpoint_url=request.url)
         if number == trouble.crash_in:
@@ -180,9 +183,9 @@ class Api:
             raise Crash
         return response
 
-    def _answer(self, service: str, request: Any) -> AWSResponse:
+    def _answer(self, service: str, region: str, request: Any) -> AWSResponse:
         body = request.body.encode() if isinstance(request.body, str) else request.body or b""
-        environ = in_account(_environ(service, request, body), self.account_id)
+        environ = in_account(_environ(service, region, request, body), self.account_id)
         call = _call(environ, body)
         if call.action in self.lacks:
             return AWSResponse(request.url, 501, {}, _Raw(b""))  # type: ignore[arg-type]
@@ -196,7 +199,7 @@ class Api:
         return AWSResponse(request.url, int(started[0].split()[0]), dict(started[1]), _Raw(content))  # type: ignore[arg-type]
 
 
-def _environ(service: str, request: Any, body: bytes) -> dict[str, Any]:
+def _environ(service: str, region: str, request: Any, body: bytes) -> dict[str, Any]:
     url = urlsplit(request.url)
     environ: dict[str, Any] = {
         "REQUEST_METHOD": request.method,
@@ -206,7 +209,7 @@ def _environ(service: str, request: Any, body: bytes) -> dict[str, Any]:
         "SERVER_PORT": "9",
         "SERVER_PROTOCOL": "HTTP/1.1",
         "HTTP_HOST": "127.0.0.1:9",
-        "HTTP_AUTHORIZATION": _SIGNED.format(service),
+        "HTTP_AUTHORIZATION": _SIGNED.format(region, service),
         "CONTENT_LENGTH": str(len(body)),
         "wsgi.input": io.BytesIO(body),
         "wsgi.errors": io.StringIO(),
@@ -236,17 +239,19 @@ class ClientsInProcess(Clients):
 
     api: Api
 
-    def __init__(self) -> None:
-        super().__init__(_TARGET)
+    def __init__(self, target: Target = _TARGET) -> None:
+        super().__init__(target, _SESSION)
+
+    def _there(self, target: Target) -> Clients:
+        return ClientsInProcess(target)
 
     def _client(self, service: str, _config: Config, region: str | None = None) -> Any:
-        return _made(service, region)
+        return _made(service, region or self.target.region)
 
 
 @cache
-def _made(service: str, region: str | None) -> Any:
+def _made(service: str, region: str) -> Any:
     config = Config(retries={"total_max_attempts": 1}, user_agent="test", signature_version=UNSIGNED)
-    session = boto3.Session(region_name=_TARGET.region, **_TARGET.credentials)  # type: ignore[arg-type]
-    made = session.client(service, region, endpoint_url=_TARGET.endpoint_url, config=config)  # type: ignore[call-overload]
-    made.meta.events.register("before-send", lambda request, **_more: ClientsInProcess.api.send(service, request))
+    made = _SESSION.client(service, region, endpoint_url=_TARGET.endpoint_url, config=config)  # type: ignore[call-overload]
+    made.meta.events.register("before-send", lambda request, **_: ClientsInProcess.api.send(service, region, request))
     return made

@@ -16,6 +16,7 @@ from moto.cloudwatch.responses import CloudWatchResponse
 from moto.core.request import Request
 from moto.ec2.responses import EC2Response
 from moto.iam.responses import IamResponse
+from moto.kms.responses import KmsResponse
 from moto.ssm.responses import SimpleSystemManagerResponse
 from moto.sts.responses import TokenResponse
 from werkzeug.exceptions import HTTPException
@@ -25,6 +26,7 @@ _ANSWERS_FOR: dict[str, Any] = {
     "cloudwatch": CloudWatchResponse,
     "ec2": EC2Response,
     "iam": IamResponse,
+    "kms": KmsResponse,
     "ssm": SimpleSystemManagerResponse,
     "sts": TokenResponse,
 }
