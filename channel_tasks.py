@@ -65,7 +65,8 @@ def rollback(
         progress = TerminalProgress()
         progress.title("rollback")
         chosen, options = select(offline, progress.say, channel=channel)
-        done = roll_back(chosen, options, progress, ami_id=ami or None, reason=reason)
+        rules = policy.load(options.channel)
+        done = roll_back(chosen, options, progress, ami_id=ami or None, reason=reason, policy=rules)
         document = channel_report.rollback_document
         report.print_json(document(done)) if json else channel_report.show_rollback(done, report.console())
 

@@ -35,6 +35,9 @@ def show_promotion(done: Promotion, out: Console) -> None:
         ("launch by", f"resolve:ssm:/gpunodes/{done.channel}/ami-id"),
         ("before", done.previous_ami or "none" if done.was_promoted else f"{done.ami_id}, which it names already"),
     ]
+    facts += [(region, ami_id) for region, ami_id in done.regions.items()]
+    if done.shared_with:
+        facts.append(("shared with", ", ".join(done.shared_with)))
     print_facts(out, facts)
     for objection in done.objections:
         out.print(Text(f"  note: it {objection}; overridden: {done.override}", style="yellow"))
@@ -51,10 +54,11 @@ def show_rollback(done: Rollback, out: Console) -> None:
         [
             ("parameter", f"/gpunodes/{done.channel}/ami-id, version {done.version}"),
             ("left", f"{done.left_ami}, which no refresh promotes again"),
+            *done.regions.items(),
         ],
     )
     if done.was_enabled:
-        out.print(Text(f"  note: {done.ami_id} was disabled and is enabled; accounts it was shared with need it anew"))
+        out.print(Text(f"  note: {done.ami_id} was disabled and is enabled; only whom the policy names has it back"))
 
 
 def _why(done: Promotion) -> str:

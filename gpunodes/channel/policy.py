@@ -12,6 +12,8 @@ from typing import Any
 
 import tomllib
 
+from gpunodes.channel import reach
+from gpunodes.channel.reach import Share
 from gpunodes.errors import UsageError
 from gpunodes.settings import REPOSITORY
 
@@ -73,6 +75,8 @@ class Policy:
         minimum_healthy_percent: of a group's capacity, while it is rolled; None leaves that to the group.
         maximum_healthy_percent: the same, upwards.
         warmup: that a new instance has before the next is replaced; None leaves that to the group.
+        regions: beside the home region, where the channel names a copy of its image.
+        share_with: who else may launch its images.
     """
 
     security: str = NOW
@@ -91,6 +95,8 @@ class Policy:
     minimum_healthy_percent: int | None = None
     maximum_healthy_percent: int | None = None
     warmup: timedelta | None = None
+    regions: tuple[str, ...] = ()
+    share_with: tuple[Share, ...] = ()
 
 
 def load(channel: str, path: Path = POLICY_FILE) -> Policy:
@@ -103,15 +109,26 @@ def load(channel: str, path: Path = POLICY_FILE) -> Policy:
     Raises:
         UsageError: the file is no TOML, or has an unknown key or a value that cannot be one.
     """
+    # All tables are read: a mistake in another channel's is better known now than by its own refresh at night.
+    return load_all(path).get(channel, Policy())
+
+
+def load_all(path: Path = POLICY_FILE) -> dict[str, Policy]:
+    """The policy of every channel that has a table in the file; none without a file.
+
+    Args:
+        path: TOML, a table for each channel.
+
+    Raises:
+        UsageError: the file is no TOML, or has an unknown key or a value that cannot be one.
+    """
     if not path.exists():
-        return Policy()
+        return {}
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:  # no TOML, or no UTF-8
         raise UsageError(f"{path.name} is not valid TOML ({error}); correct that line.") from error
-    # All tables are read: a mistake in another channel's is better known now than by its own refresh at night.
-    policies = {name: _policy(path.name, name, table) for name, table in document.items()}
-    return policies.get(channel, Policy())
+    return {name: _policy(path.name, name, table) for name, table in document.items()}
 
 
 def _policy(file: str, channel: str, table: Any) -> Policy:
@@ -126,6 +143,8 @@ def _policy(file: str, channel: str, table: Any) -> Policy:
         name, read, expected = _READERS[key]
         try:
             chosen[name] = read(value)
+        except reach.WrongEntryError as error:
+            raise UsageError(f"{file}: [{channel}] `{key}` {error}.") from error
         except (ValueError, TypeError, OverflowError) as error:
             raise UsageError(f"{file}: [{channel}] `{key}` must be {expected}, not {value!r}.") from error
     policy = Policy(**chosen)
@@ -215,6 +234,8 @@ _READERS: Mapping[str, tuple[str, Callable[[Any], Any], str]] = {
     "minimum_healthy_percent": ("minimum_healthy_percent", _percent(0, 100), "a whole number from 0 to 100"),
     "maximum_healthy_percent": ("maximum_healthy_percent", _percent(100, 200), "a whole number from 100 to 200"),
     "warmup_seconds": ("warmup", _number_of(timedelta(seconds=1)), "a number of seconds above 0"),
+    "regions": ("regions", reach.regions, 'a list of regions, as ["us-west-2"]'),
+    "share_with": ("share_with", reach.shares, 'a list of accounts and organisations, as ["123456789012"]'),
     "maximum_age_days": ("maximum_age", _number_of(timedelta(days=1)), "a number of days above 0"),
 }
 assert {name for name, _, _ in _READERS.values()} == {entry.name for entry in fields(Policy)}  # noqa: S101 - a table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,6 +12,7 @@ from typing import Any
 from gpunodes.aws import Clients, aws_errors
 from gpunodes.channel import promotable
 from gpunodes.channel.channel_lock import ChannelLock, LockOwner
+from gpunodes.channel.elsewhere import LABEL_PREVIOUS, Elsewhere
 from gpunodes.channel.parameter import ChannelParameter, Pointer
 from gpunodes.channel.policy import Policy
 from gpunodes.channel.promotable import Promotable
@@ -26,7 +28,6 @@ from gpunodes.target import Target
 TAG_PROMOTED_AT = "gpunodes:promoted-at"  # and a slash and the channel
 TAG_ROLLED_BACK = "gpunodes:rolled-back"  # the same, on an image that the channel left for an earlier one
 TAG_OVERRIDE = "gpunodes:promotion-override"  # the same
-LABEL_PREVIOUS = "previous"
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,11 @@ class Promotion:
         ami_id: the image.
         version: of the channel's parameter.
         previous_ami: what it named before; empty for the first one.
-        was_promoted: whether something changed: false where it named the image already.
+        was_promoted: whether something changed: false where it named the image already, in every region.
         objections: what spoke against it.
         override: why it was promoted all the same; empty where nothing spoke against it.
+        regions: beside the home region -> the copy that it names there.
+        shared_with: who else may launch it: accounts, organisations, organisational units.
         run_id: of the promotion.
         timings: seconds per step.
     """
@@ -52,6 +55,8 @@ class Promotion:
     was_promoted: bool
     objections: list[str]
     override: str
+    regions: dict[str, str]
+    shared_with: list[str]
     run_id: str
     timings: list[Timing]
 
@@ -69,6 +74,7 @@ class _Work:
     asked_ami: str | None
     override: str
     clock: Callable[[], datetime]
+    elsewhere: Elsewhere
     chosen: Promotable | None = None
     before: Pointer | None = None
     after: Pointer | None = None
@@ -80,7 +86,7 @@ class _Work:
 
     @property
     def parameter(self) -> ChannelParameter:
-        return ChannelParameter(self.clients, self.channel)
+        return ChannelParameter(self.clients, self.channel, self.elsewhere.wait)
 
     def choose(self) -> None:
         self.chosen = promotable.find(
@@ -93,18 +99,26 @@ class _Work:
         )
         self.chosen.require(self.override)
 
+    def prepare(self) -> None:
+        self.elsewhere.prepare(_given(self.chosen).image)
+
     def write(self) -> None:
         """The tag first: an image that a channel names says so itself, whatever happens next."""
         chosen = _given(self.chosen)
         self.before = self.parameter.read()
-        if self.before and self.before.ami_id == chosen.ami_id:
-            self.after = self.before
-            return
-        self._tag(chosen)
-        revive(self.clients, chosen.image)
-        self.after = self.parameter.write(chosen.ami_id)
+        with self.elsewhere.named(lambda: self._names(chosen.ami_id)):
+            if self.before and self.before.ami_id == chosen.ami_id:
+                self.after = self.before
+                return
+            self._tag(chosen)
+            revive(self.clients, chosen.image)
+            self.after = self.parameter.write(chosen.ami_id)
         if self.before:
             self.parameter.label(self.before, LABEL_PREVIOUS)
+
+    def _names(self, ami_id: str) -> bool:
+        pointer = self.parameter.read()
+        return pointer is not None and pointer.ami_id == ami_id
 
     def _tag(self, chosen: Promotable) -> None:
         tags = {f"{TAG_PROMOTED_AT}/{self.channel}": self.clock().isoformat(timespec="seconds")}
@@ -131,9 +145,11 @@ class _Work:
             "ami_id": after.ami_id,
             "version": after.version,
             "previous_ami": self.before.ami_id if self.before and self.before != after else "",
-            "was_promoted": self.before != after,
+            "was_promoted": self.before != after or bool(self.elsewhere.written),
             "objections": chosen.objections,
             "override": self.override if chosen.objections else "",
+            "regions": dict(self.elsewhere.copy_ids),
+            "shared_with": [share.value for share in self.policy.share_with],
             "run_id": self.run.run_id,
         }
 
@@ -148,31 +164,36 @@ def promote(
     override: str = "",
     held_lock: ChannelLock | None = None,
     clock: Callable[[], datetime] = utc_now,
+    wait: Callable[[float], None] = time.sleep,
 ) -> Promotion:
-    """Let the settings' channel name an image; doing it again changes nothing.
+    """Let the settings' channel name an image, and its copies in the policy's regions; again, it changes nothing.
 
     Args:
         target: where.
         settings: channel and folders.
-        policy: of the channel: where its images come from, and how long they soak there.
+        policy: of the channel: where its images come from, how long they soak there, and where they go.
         progress: told about each step.
         ami_id: the image; without one what the source channel names, or the newest proven image of the channel.
         override: why an image may be used that is not proven, or did not soak; recorded.
         held_lock: of the channel, where the caller holds it already.
         clock: UTC.
+        wait: sleeps for so many seconds.
 
     Raises:
-        UsageError: there is no such image, or it can be none of a channel's.
-        PreflightError: something speaks against it; or the channel is locked.
+        UsageError: there is no such image, or it can be none of a channel's; a region or a share is wrong.
+        PreflightError: something speaks against it; or the channel is locked; or a region is switched off.
         AwsError: AWS refused, or did not take the image: then the channel names what it named before.
     """
     run = runs.start(settings, target.destination, clock())
-    work = _Work(target, settings, policy, run, Clients(target), progress, ami_id, override, clock)
+    clients = Clients(target)
+    elsewhere = Elsewhere(clients, settings.channel, policy, progress, wait)
+    work = _Work(target, settings, policy, run, clients, progress, ami_id, override, clock, elsewhere)
     lock = channel_lock(work.clients, settings, run, progress, clock)
     locked = [] if held_lock else [Step(f"lock channel {settings.channel}", lock.acquire, lock.release)]
     steps = [
         *locked,
         Step("check the image", work.choose),
+        *elsewhere.steps(work.prepare),
         Step("write the parameter and read it back", work.write),
         Step("record it", work.record),
     ]

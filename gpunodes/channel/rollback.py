@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from gpunodes.aws import Clients, aws_errors
+from gpunodes.channel.elsewhere import Elsewhere
 from gpunodes.channel.parameter import ChannelParameter, Pointer
+from gpunodes.channel.policy import Policy
 from gpunodes.channel.promote import TAG_ROLLED_BACK, channel_lock
 from gpunodes.channel.revive import revive
 from gpunodes.errors import AwsError, PreflightError, UsageError
@@ -35,6 +38,7 @@ class Rollback:
         left_ami: what it named until now.
         was_enabled: whether the image had been disabled, and was enabled for this.
         reason: that a person gave; empty without one.
+        regions: beside the home region -> the copy of the image that the channel names there again.
         run_id: of the rollback.
         timings: seconds per step.
     """
@@ -45,6 +49,7 @@ class Rollback:
     left_ami: str
     was_enabled: bool
     reason: str
+    regions: dict[str, str]
     run_id: str
     timings: list[Timing]
 
@@ -60,6 +65,7 @@ class _Work:
     asked_ami: str | None
     reason: str
     clock: Callable[[], datetime]
+    elsewhere: Elsewhere
     left: Pointer | None = None
     image: dict[str, Any] | None = None
     after: Pointer | None = None
@@ -67,7 +73,7 @@ class _Work:
 
     @property
     def parameter(self) -> ChannelParameter:
-        return ChannelParameter(self.clients, self.settings.channel)
+        return ChannelParameter(self.clients, self.settings.channel, self.elsewhere.wait)
 
     def choose(self) -> None:
         """The newest other image in the history that can be launched, or enabled again, and has not failed since."""
@@ -90,6 +96,12 @@ class _Work:
         """Enable it, where it had been retired that far, and let it be no longer deprecated."""
         self.was_enabled = revive(self.clients, self.image) if self.image else False
 
+    def prepare(self) -> None:
+        """Its copies; where the policy got a region since, one is made now."""
+        if self.image:
+            found = images_by_id(self.clients, [self.image["ImageId"]])  # it may have been enabled just now
+            self.elsewhere.prepare(found[self.image["ImageId"]])
+
     def write(self) -> None:
         """The mark first: a refresh must not promote again what is left now."""
         if self.image is None or self.left is None:
@@ -99,7 +111,13 @@ class _Work:
         if self.left.ami_id in images_by_id(self.clients, [self.left.ami_id]):
             with aws_errors(f"marking {self.left.ami_id} as rolled back"):
                 self.clients.ec2.create_tags(Resources=[self.left.ami_id], Tags=[mark])
-        self.after = self.parameter.write(self.image["ImageId"])
+        ami_id = str(self.image["ImageId"])
+        with self.elsewhere.named(lambda: self._names(ami_id)):
+            self.after = self.parameter.write(ami_id)
+
+    def _names(self, ami_id: str) -> bool:
+        pointer = self.parameter.read()
+        return pointer is not None and pointer.ami_id == ami_id
 
 
 def rollback(
@@ -110,8 +128,10 @@ def rollback(
     ami_id: str | None = None,
     reason: str = "",
     clock: Callable[[], datetime] = utc_now,
+    policy: Policy | None = None,
+    wait: Callable[[float], None] = time.sleep,
 ) -> Rollback:
-    """Let the settings' channel name an earlier image again.
+    """Let the settings' channel name an earlier image again, and its copies in the policy's regions.
 
     Args:
         target: where.
@@ -120,6 +140,8 @@ def rollback(
         ami_id: which of the earlier ones; without it the one before.
         reason: kept on the image that is left.
         clock: UTC.
+        policy: of the channel: its regions and shares; None for none.
+        wait: sleeps for so many seconds.
 
     Raises:
         UsageError: the channel named no other image, or never that one.
@@ -127,12 +149,15 @@ def rollback(
         AwsError: AWS refused, or did not take the image: then the channel names what it named before.
     """
     run = runs.start(settings, target.destination, clock())
-    work = _Work(settings, run, Clients(target), progress, ami_id, reason, clock)
+    clients = Clients(target)
+    elsewhere = Elsewhere(clients, settings.channel, policy or Policy(), progress, wait)
+    work = _Work(settings, run, clients, progress, ami_id, reason, clock, elsewhere)
     lock = channel_lock(work.clients, settings, run, progress, clock)
     steps = [
         Step(f"lock channel {settings.channel}", lock.acquire, lock.release),
         Step("find the image before", work.choose),
         Step("enable it again", work.revive),
+        *elsewhere.steps(work.prepare),
         Step("write the parameter and read it back", work.write),
     ]
     with runs.going_on(run):
@@ -146,6 +171,7 @@ def rollback(
         left_ami=work.left.ami_id,
         was_enabled=work.was_enabled,
         reason=reason,
+        regions=dict(elsewhere.copy_ids),
         run_id=run.run_id,
         timings=timings,
     )

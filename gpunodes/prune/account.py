@@ -1,16 +1,22 @@
-"""What a plan of a prune is made from: our images, what channels name and named, and who refers to what."""
+"""What a plan of a prune is made from: our images, what channels name and named, and who refers to what.
+
+Each region is an account of its own, for an image is: who uses a copy uses that copy. What home keeps of a channel, its
+copies outlive as well.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 from gpunodes.aws import Clients, aws_errors
-from gpunodes.channel import policy
+from gpunodes.channel import policy, reach
 from gpunodes.channel.parameter import ChannelParameter
-from gpunodes.prune import builder_references, compute_references, parameter_references, references
+from gpunodes.channel.reach import region_errors
+from gpunodes.prune import builder_references, compute_references, parameter_references, prune_plan, references
 from gpunodes.prune.own_images import own_images
 from gpunodes.prune.prune_plan import Account
 from gpunodes.prune.references import Source
@@ -19,13 +25,36 @@ SOURCES = (*compute_references.SOURCES, *parameter_references.SOURCES, *builder_
 _CHANNEL = re.compile(r"/gpunodes/([A-Za-z0-9-]+)/ami-id")
 
 
+def look_everywhere(clients: Clients, now: datetime, policy_file: Path = policy.POLICY_FILE) -> dict[str, Account]:
+    """Ask AWS for all of it, at home and in every region that a policy names; home comes first.
+
+    Args:
+        clients: of the home region.
+        now: UTC.
+        policy_file: of the channels.
+
+    Raises:
+        UsageError: the policy file has a mistake.
+        PreflightError: the credentials are no longer valid, or a region is switched off.
+        AwsError: images or channels of a region cannot be read.
+    """
+    rules = policy.load_all(policy_file)
+    home = look(clients, now, policy_file)
+    found = {clients.target.region: home}
+    kept = prune_plan.named_or_way_back(home)
+    for region in reach.elsewhere(clients, [name for each in rules.values() for name in each.regions]):
+        with region_errors(region):
+            found[region] = replace(look(clients.in_region(region), now, policy_file), at_home=kept)
+    return found
+
+
 def look(
     clients: Clients,
     now: datetime,
     policy_file: Path = policy.POLICY_FILE,
     sources: Sequence[Source] | None = None,
 ) -> Account:
-    """Ask AWS for all of it; calls grow with pages, not with images.
+    """Ask AWS for all of one region; calls grow with pages, not with images.
 
     Args:
         clients: of the target.

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gpunodes.aws import Clients, aws_errors
+from gpunodes.channel.copies import TAG_COPIED_FROM
 from gpunodes.channel.revive import TAG_DISABLED_AT
 from gpunodes.operation.runs import TAG_STATE
 from gpunodes.plan.plan import TAG_CHANNEL
@@ -33,6 +34,9 @@ class OwnImage:
         kept_because: what a person wrote into the tag `gpunodes:keep`; empty without it.
         snapshots: ids.
         gib: size of its volumes.
+        region: where it is.
+        copied_from: region and AMI, as `us-east-1/ami-0123456789abcdef0`; empty where it is no copy.
+        has_failed: whether it is a copy that EC2 could not make; nothing was ever launched from it.
     """
 
     ami_id: str
@@ -46,6 +50,9 @@ class OwnImage:
     kept_because: str = ""
     snapshots: tuple[str, ...] = ()
     gib: int = 0
+    region: str = ""
+    copied_from: str = ""
+    has_failed: bool = False
 
 
 def own_images(clients: Clients) -> list[OwnImage]:
@@ -63,11 +70,11 @@ def own_images(clients: Clients) -> list[OwnImage]:
             IncludeDisabled=True,
             PaginationConfig={"PageSize": _IMAGES_PER_PAGE},
         )
-        found = [_own_image(image) for page in pages for image in page["Images"]]
+        found = [_own_image(image, clients.target.region) for page in pages for image in page["Images"]]
     return sorted(found, key=lambda image: (image.created_at, image.ami_id))
 
 
-def _own_image(image: dict[str, Any]) -> OwnImage:
+def _own_image(image: dict[str, Any], region: str) -> OwnImage:
     tags = ami.tags_of(image)
     volumes = [mapping["Ebs"] for mapping in image.get("BlockDeviceMappings", []) if "Ebs" in mapping]
     return OwnImage(
@@ -82,6 +89,9 @@ def _own_image(image: dict[str, Any]) -> OwnImage:
         kept_because=_kept_because(tags),
         snapshots=tuple(ami.snapshots_of(image)),
         gib=sum(int(volume.get("VolumeSize", 0)) for volume in volumes),
+        region=region,
+        copied_from=tags.get(TAG_COPIED_FROM, ""),
+        has_failed=image["State"] == "failed",
     )
 
 

@@ -44,6 +44,7 @@ class Account:
         histories: channel -> what it names and named, newest first.
         policies: channel -> its policy; a channel without one has the default.
         references: who refers to what.
+        at_home: in another region than home: what is kept there, and why; a copy of it stays, too.
     """
 
     now: datetime
@@ -51,6 +52,7 @@ class Account:
     histories: Mapping[str, Sequence[str]]
     references: References
     policies: Mapping[str, Policy] = field(default_factory=dict)
+    at_home: Mapping[str, str] = field(default_factory=dict)
 
     def policy_of(self, image: OwnImage) -> Policy:
         """Of the channel that an image was baked for."""
@@ -78,10 +80,21 @@ def plan(account: Account, most: int = DEFAULT_MOST) -> list[Entry]:
     return capped
 
 
+def named_or_way_back(account: Account) -> dict[str, str]:
+    """Images that channels name or may go back to, and why each is; as `us-east-1/ami-0123456789abcdef0`."""
+    return {
+        f"{image.region}/{image.ami_id}": why for image in account.images if (why := _why_in_channels(image, account))
+    }
+
+
 def _entry(image: OwnImage, account: Account) -> Entry:
-    if why := _why_current(image, account):
+    due_at: datetime | None
+    if image.has_failed:
+        action, reason, due_at = DEREGISTER, "a copy that failed", account.now
+    elif why := _why_current(image, account):
         return Entry(image, KEEP, why)
-    action, reason, due_at = _next_action(image, account)
+    else:
+        action, reason, due_at = _next_action(image, account)
     if action in {DISABLE, DEREGISTER}:
         if users := account.references.of(image.ami_id):
             more = f" and {len(users) - _MANY} more" if len(users) > _MANY else ""
@@ -96,6 +109,19 @@ def _why_current(image: OwnImage, account: Account) -> str:
     """Why an image is none of the old ones; empty where it is."""
     if image.kept_because:
         return f"kept by hand: {image.kept_because}"
+    if why := _why_in_channels(image, account):
+        return why
+    if not image.state:
+        return "its bake did not end; `invoke reap` removes it"
+    policy = account.policy_of(image)
+    if image.state != STATE_PROVEN:
+        ready_at = image.created_at + policy.unproven_after
+        return f"{image.state}, and younger than {policy.unproven_after.days} days" if account.now < ready_at else ""
+    return "" if _is_superseded(image, account) else "proven, and nothing newer was promoted in its channel"
+
+
+def _why_in_channels(image: OwnImage, account: Account) -> str:
+    """Whether a channel names an image, or what it is a copy of, or may go back to it; empty where none does."""
     # No rollback leads to an image that is gone, or that failed a later proof.
     usable = {other.ami_id for other in account.images if other.state != STATE_FAILED}
     for channel, named in account.histories.items():
@@ -104,13 +130,8 @@ def _why_current(image: OwnImage, account: Account) -> str:
         previous = [ami_id for ami_id in dict.fromkeys(named) if ami_id != named[0] and ami_id in usable]
         if image.ami_id in previous[: account.policies.get(channel, Policy()).keep_previous]:
             return f"the way back of channel {channel}"
-    if not image.state:
-        return "its bake did not end; `invoke reap` removes it"
-    policy = account.policy_of(image)
-    if image.state != STATE_PROVEN:
-        ready_at = image.created_at + policy.unproven_after
-        return f"{image.state}, and younger than {policy.unproven_after.days} days" if account.now < ready_at else ""
-    return "" if _is_superseded(image, account) else "proven, and nothing newer was promoted in its channel"
+    why = account.at_home.get(image.copied_from, "")
+    return f"a copy of {image.copied_from}: {why}" if why else ""
 
 
 def _is_superseded(image: OwnImage, account: Account) -> bool:

@@ -30,12 +30,14 @@ def document(prune: Prune) -> dict[str, Any]:
 def show(prune: Prune, out: Console) -> None:
     """What happens to each image and why; then what keeps it from happening."""
     table = Table(box=None, pad_edge=False, show_edge=False)
-    for heading in ("image", "channel", "state", "baked", "action", "reason"):
+    has_regions = len({entry.image.region for entry in prune.entries}) > 1
+    for heading in (*(("region",) if has_regions else ()), "image", "channel", "state", "baked", "action", "reason"):
         table.add_column(heading, style="dim" if heading == "reason" else None, overflow="fold")
     for entry in prune.entries:
         row = _row(entry)
         action = Text(entry.action, style=_STYLES[entry.action])
-        table.add_row(row["ami_id"], row["channel"], row["state"], row["baked_at"][:10], action, entry.reason)
+        where = [row["region"]] if has_regions else []
+        table.add_row(*where, row["ami_id"], row["channel"], row["state"], row["baked_at"][:10], action, entry.reason)
     out.print()
     out.print(Text.assemble((_decision(prune), "bold"), f"  {_reason(prune)}"))
     if prune.entries:
@@ -75,6 +77,7 @@ def _row(entry: Entry) -> dict[str, Any]:
     image = entry.image
     return {
         "ami_id": image.ami_id,
+        "region": image.region,
         "name": image.name,
         "channel": image.channel,
         "state": "disabled" if image.is_disabled else image.state or "unfinished",

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from gpunodes.aws import Clients
+from gpunodes.channel import policy
 from gpunodes.channel.promote import channel_lock
 from gpunodes.errors import UsageError
 from gpunodes.operation import runs
 from gpunodes.operation.steps import Progress, Step, run_steps
 from gpunodes.prune import account, prune, prune_plan
 from gpunodes.prune.prune import Done, Pruned
-from gpunodes.prune.prune_plan import KEEP, Entry
+from gpunodes.prune.prune_plan import DEREGISTER, DISABLE, KEEP, Entry
 from gpunodes.settings import Settings
 from gpunodes.target import Target
 
@@ -61,7 +62,7 @@ def prune_region(
     most: str = "",
     clock: Callable[[], datetime] = runs.utc_now,
 ) -> Prune:
-    """Plan for every image of ours in a region, and carry it out where that is asked for.
+    """Plan for every image of ours, at home and in every region of the policies; carry it out where that is asked for.
 
     Args:
         target: where.
@@ -73,7 +74,7 @@ def prune_region(
 
     Raises:
         UsageError: `most` is no such number, or the policy file has a mistake.
-        PreflightError: a channel is locked by another run.
+        PreflightError: a channel is locked by another run, or a region is switched off.
         AwsError: images or channels cannot be read.
     """
     limit = _limit(most)
@@ -82,14 +83,12 @@ def prune_region(
         return _planned(clients, limit, clock())
     run = runs.start(settings, target.destination, clock())
     found: list[Prune] = []
-    locks = [
-        (name, channel_lock(clients, replace(settings, channel=name), run, progress, clock))
-        for name in account.channels_of(clients)
-    ]
+    channels = sorted({*account.channels_of(clients), *policy.load_all()})  # the locks are at home
+    locks = [(name, channel_lock(clients, replace(settings, channel=name), run, progress, clock)) for name in channels]
 
     def carry_out() -> None:
         planned = _planned(clients, limit, clock())
-        pruned = prune.carry_out(clients, planned.entries, clock) if planned.counts.keys() - {KEEP} else Pruned([])
+        pruned = _carry_out(clients, planned, clock)
         found.append(replace(planned, was_applied=True, done=tuple(pruned.done), stopped=pruned.stopped))
 
     steps = [Step(f"lock channel {name}", lock.acquire, lock.release) for name, lock in locks]
@@ -99,8 +98,31 @@ def prune_region(
 
 
 def _planned(clients: Clients, most: int, now: datetime) -> Prune:
-    looked = account.look(clients, now)
-    return Prune(prune_plan.plan(looked, most), looked.references.failed, looked.references.lacking)
+    """Of every region; `most` is of all of them together."""
+    entries: list[Entry] = []
+    failed: dict[str, str] = {}
+    lacking: dict[str, str] = {}
+    for region, looked in account.look_everywhere(clients, now).items():
+        of_region = prune_plan.plan(looked, most)
+        most -= sum(entry.action in {DISABLE, DEREGISTER} for entry in of_region)
+        entries += of_region
+        where = "" if region == clients.target.region else f" in {region}"
+        failed |= {f"{name}{where}": why for name, why in looked.references.failed.items()}
+        lacking |= {f"{name}{where}": why for name, why in looked.references.lacking.items()}
+    return Prune(entries, failed, lacking)
+
+
+def _carry_out(clients: Clients, planned: Prune, clock: Callable[[], datetime]) -> Pruned:
+    """Region by region; what stops one stops all that come after it."""
+    done: list[Done] = []
+    for region in dict.fromkeys(entry.image.region for entry in planned.entries):
+        entries = [entry for entry in planned.entries if entry.image.region == region and entry.action != KEEP]
+        if entries:
+            pruned = prune.carry_out(clients.in_region(region), entries, clock)
+            done += pruned.done
+            if pruned.stopped:
+                return Pruned(done, pruned.stopped)
+    return Pruned(done)
 
 
 def _limit(most: str) -> int:

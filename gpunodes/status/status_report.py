@@ -40,6 +40,7 @@ def document(status: Status) -> dict[str, Any]:
         ],
         "price": status.price_reason,
         "sources_that_failed": list(status.failed),
+        "unreachable": status.unreachable,
     }
 
 
@@ -58,6 +59,11 @@ def show(status: Status, out: Console) -> None:
     for line in status.channels:
         if line.note:
             out.print(Text(f"  note: channel {line.channel} {line.note}", style="yellow"))
+        for each in line.regions:
+            said = f"  {line.channel} in {each.region}: {each.ami_id or 'none'}"
+            out.print(Text(f"{said}, {each.note}" if each.note else said, style="yellow" if each.note else "dim"))
+    if status.unreachable:
+        out.print(Text(f"  note: other regions are not shown: {status.unreachable}", style="yellow"))
     if status.failed:
         unsure = f"  note: what is due is not known for sure: {', '.join(status.failed)} did not answer"
         out.print(Text(unsure, style="yellow"))

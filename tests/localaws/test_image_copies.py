@@ -55,7 +55,7 @@ def endpoint_url(clock: Clock) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def client(endpoint_url: str) -> Iterator[Client]:
-    session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test")
+    session: Any = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test")
     made: dict[tuple[str, str], Any] = {}
 
     def get(service: str, region: str) -> Any:

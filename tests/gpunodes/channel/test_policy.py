@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
@@ -100,3 +101,42 @@ def test_it_opens_next_within_a_week_and_is_open_then(window: Window, naive: dat
     assert timedelta(0) < begin - moment <= timedelta(days=7)
     assert window.contains(begin)
     assert (begin.weekday(), begin.time()) == (window.weekday, window.begin)
+
+
+ORGANIZATION = "arn:aws:organizations::123456789012:organization/o-abcdefghij"
+UNIT = "arn:aws:organizations::123456789012:ou/o-abcdefghij/ou-abcd-12345678"
+
+
+def test_regions_and_shares_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "refresh.toml"
+    file.write_text(f'[stable]\nregions = ["us-west-2"]\nshare_with = ["123456789012", "{ORGANIZATION}", "{UNIT}"]\n')
+
+    found = policy.load("stable", file)
+
+    assert found.regions == ("us-west-2",)
+    kinds = ["UserId", "OrganizationArn", "OrganizationalUnitArn"]
+    assert [share.kind for share in found.share_with] == kinds
+    assert found.share_with[1].permission == {"OrganizationArn": ORGANIZATION}
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ('regions = "us-west-2"', "`regions` must be a list of regions"),
+        ('regions = ["oregon"]', "`regions` has `oregon`, which is no name of a region"),
+        ('regions = ["us-west-2", "us-west-2"]', "`regions` has `us-west-2` twice; take one out"),
+        ("share_with = [123456789012]", "`share_with` must be a list of accounts and organisations"),
+        ('share_with = ["12345678901"]', "`share_with` has `12345678901`, which is no account; those have twelve"),
+        ('share_with = ["1234-5678-9012"]', "`1234-5678-9012`, which is no account; those have twelve"),
+        ('share_with = ["all"]', "`share_with` has `all`, which is no account, and no ARN"),
+        ('share_with = ["123456789012", "123456789012"]', "`share_with` has `123456789012` twice; take one out"),
+    ],
+)
+def test_region_or_share_that_cannot_be_one_is_one_sentence(tmp_path: Path, line: str, sentence: str) -> None:
+    file = tmp_path / "refresh.toml"
+    file.write_text(f"[stable]\n{line}\n")
+
+    with pytest.raises(UsageError, match=re.escape(sentence)) as caught:
+        policy.load("stable", file)
+
+    assert str(caught.value).startswith("refresh.toml: [stable] ")

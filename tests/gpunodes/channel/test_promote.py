@@ -8,9 +8,10 @@ import pytest
 
 from gpunodes.aws import Clients
 from gpunodes.channel.channel_lock import ChannelLock, LockOwner
+from gpunodes.channel.elsewhere import LABEL_PREVIOUS
 from gpunodes.channel.parameter import ChannelParameter
 from gpunodes.channel.policy import Policy
-from gpunodes.channel.promote import LABEL_PREVIOUS, Promotion, promote
+from gpunodes.channel.promote import Promotion, promote
 from gpunodes.errors import GpunodesError, PreflightError
 from gpunodes.settings import Settings
 from tests.gpunodes.channel.channel_images import make_image, tags_of

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import parse_qs, urlsplit
 
 import boto3
@@ -88,6 +88,11 @@ class Process:
     is_dead: bool = False
     ended_by: BaseException | None = None
     runs: list[str] = field(default_factory=list)
+
+    def die(self) -> NoReturn:
+        """It is killed between two calls."""
+        self.is_dead = True
+        raise Crash
 
 
 @dataclass(frozen=True)
