@@ -104,7 +104,7 @@ def roll(  # noqa: PLR0917 - each is an option
         **OFFLINE,
         **JSON,
         "apply": "Carry it out; without this it is only shown.",
-        "most": "So many images are disabled or deregistered at most (10).",
+        "most": "So many images are deprecated, as many disabled, as many deregistered at most (10).",
     }
 )
 def prune(_context: Context, offline: bool = False, json: bool = False, apply: bool = False, most: str = "") -> None:

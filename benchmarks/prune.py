@@ -2,7 +2,8 @@
 
 The offline cloud's API without machines, filled with images, launch template versions and instances; then a plan is
 made twice, of half the images and of all. API calls must grow with pages and not with images, and the memory of the
-process that plans must stay small: it is read from the kernel (ru_maxrss), in a process of its own.
+process that plans must stay small: it is read from the kernel (ru_maxrss), in a process of its own. The seconds are
+moto's, which makes an answer of a thousand images anew for each page.
 """
 
 from __future__ import annotations
@@ -39,12 +40,27 @@ def main() -> int:
     if os.environ.get(_URL):
         return _plan_once(os.environ[_URL])
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=IMAGES, help=f"how many images there are ({IMAGES})")
-    images = parser.parse_args().images
+    for name, usual in (("images", IMAGES), ("instances", INSTANCES), ("templates", TEMPLATES)):
+        parser.add_argument(f"--{name}", type=int, default=usual, help=f"how many {name} there are ({usual})")
+    asked = parser.parse_args()
+    rows = measure(asked.images, asked.instances, asked.templates)
+    _print(rows, asked.instances, asked.templates)
+    return 0
+
+
+def measure(images: int, instances: int, templates: int) -> list[dict[str, Any]]:
+    """What a plan takes of half the images, and of all.
+
+    Args:
+        images: how many there are of ours.
+        instances: each with a reservation of its own.
+        templates: with `VERSIONS_EACH` versions each.
+    """
+    os.environ["MOTO_EC2_LOAD_DEFAULT_AMIS"] = "false"
     calls: Counter[str] = Counter()
     with served(calls) as url:
         clients = Clients(target_of(url))
-        _fill_compute(clients)
+        _fill_compute(clients, instances, templates)
         rows = []
         for count in (images // 2, images):
             _fill_images(clients, count)
@@ -52,8 +68,7 @@ def main() -> int:
             rows.append(
                 {"images": count, **_planned_in_a_process(url), "calls": sum(calls.values()), "by": dict(calls)}
             )
-    _print(rows)
-    return 0
+    return rows
 
 
 def _plan_once(url: str) -> int:
@@ -123,10 +138,11 @@ def target_of(url: str) -> Target:
     )
 
 
-def _fill_compute(clients: Clients) -> None:
+def _fill_compute(clients: Clients, instances: int, templates: int) -> None:
     image = clients.ec2.register_image(Name="used", RootDeviceName="/dev/xvda")["ImageId"]
-    clients.ec2.run_instances(ImageId=image, MinCount=INSTANCES, MaxCount=INSTANCES)
-    for number in range(TEMPLATES):
+    for _ in range(instances):  # each with a reservation of its own, by which EC2 and moto count a page
+        clients.ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1)
+    for number in range(templates):
         data = {"ImageId": image, "InstanceType": "t3.small"}
         made = clients.ec2.create_launch_template(LaunchTemplateName=f"template-{number}", LaunchTemplateData=data)
         template_id = made["LaunchTemplate"]["LaunchTemplateId"]
@@ -146,8 +162,8 @@ def _fill_images(clients: Clients, count: int) -> None:
         clients.ec2.create_tags(Resources=[made["ImageId"]], Tags=tags)
 
 
-def _print(rows: list[dict[str, Any]]) -> None:
-    print(f"{INSTANCES} instances, {TEMPLATES} launch templates with {VERSIONS_EACH} versions each")
+def _print(rows: list[dict[str, Any]], instances: int, templates: int) -> None:
+    print(f"{instances} instances, {templates} launch templates with {VERSIONS_EACH} versions each")
     print(f"\n{'images':>8}{'API calls':>12}{'seconds':>10}{'MiB':>8}  calls by service")
     for row in rows:
         by = ", ".join(f"{name} {count}" for name, count in sorted(row["by"].items()))

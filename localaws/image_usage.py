@@ -1,20 +1,21 @@
 """Reports on who uses an image in other accounts: made a moment after they were asked for, and read page by page.
 
-EC2 User Guide, "View your AMI usage". Accounts are those that the image is shared with by their ids; which accounts an
-organization has, nobody here knows.
+EC2 User Guide, "View your AMI usage". Accounts are those that the image was ever shared with by their ids; which
+accounts an organization has, nobody here knows.
 """
 
 from __future__ import annotations
 
 import threading
 import uuid
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from xml.etree.ElementTree import Element
 
-from localaws.ec2_query import Form, ask, element, listed, paged, parsed, refusal, success, text
+from localaws.ec2_query import Form, ask, element, listed, paged, refusal, success, text
 from localaws.image_references import wanted_scopes
 from localaws.referrers import PARAMETER, Referrers, Scope
 from localaws.request_origin import account_of, in_account, region_of
@@ -67,6 +68,7 @@ class ImageUsage:
         self._clock = clock
         self._lock = threading.Lock()
         self._reports: dict[str, _Report] = {}
+        self._shares: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self._serves: Mapping[str, Callable[[Mapping[str, Any], Form], Answer]] = {
             "CreateImageUsageReport": self._create,
             "DescribeImageUsageReports": self._describe,
@@ -81,6 +83,8 @@ class ImageUsage:
             environ: of the request (PEP 3333).
             form: its parameters.
         """
+        if form.get("Action") == "ModifyImageAttribute":
+            self._note_shares(form)
         serve = self._serves.get(form.get("Action", ""))
         return serve(environ, form) if serve else None
 
@@ -107,14 +111,22 @@ class ImageUsage:
         return success("CreateImageUsageReport", text("reportId", report_id))
 
     def _shared_with(self, environ: Mapping[str, Any], image_id: str) -> list[str] | Answer:
-        """Ids of the accounts that may launch it (DescribeImageAttribute); a refusal where there is no such image."""
+        """Ids of the accounts that may, or might, launch it; a refusal where there is no such image."""
         describe = {"Action": "DescribeImages", "Version": _VERSION, "ImageId.1": image_id}
         described = ask(self._api, environ, {**describe, "IncludeDisabled": "true"})
         if not described.is_success:
             return described
-        asked = {"Action": "DescribeImageAttribute", "Version": _VERSION, "ImageId": image_id}
-        found = ask(self._api, environ, {**asked, "Attribute": "launchPermission"})
-        return [user.text or "" for user in parsed(found).iter("userId")]
+        with self._lock:
+            return list(self._shares[image_id])
+
+    def _note_shares(self, form: Form) -> None:
+        """An instance of an account stays where the image is no longer shared with it."""
+        number = 1
+        while any(name.startswith(f"LaunchPermission.Add.{number}.") for name in form):
+            if user := form.get(f"LaunchPermission.Add.{number}.UserId"):
+                with self._lock:
+                    self._shares[form.get("ImageId", "")][user] = None
+            number += 1
 
     def _used(
         self, environ: Mapping[str, Any], account_id: str, image_id: str, scopes: Mapping[str, Scope]

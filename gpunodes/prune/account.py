@@ -18,6 +18,7 @@ from gpunodes.channel.parameter import ChannelParameter
 from gpunodes.channel.reach import region_errors
 from gpunodes.prune import builder_references, compute_references, parameter_references, prune_plan, references
 from gpunodes.prune.own_images import own_images
+from gpunodes.prune.permissions import named_permissions
 from gpunodes.prune.prune_plan import Account
 from gpunodes.prune.references import Source
 
@@ -67,12 +68,13 @@ def look(
         PreflightError: the credentials are no longer valid.
         AwsError: images or channels cannot be read; a source of references that fails is noted in what is returned.
     """
-    images = own_images(clients)
-    channels = channels_of(clients)
+    with named_permissions():
+        images, channels = own_images(clients), channels_of(clients)
+        histories = {name: _history(clients, name) for name in channels}
     return Account(
         now=now,
         images=images,
-        histories={name: _history(clients, name) for name in channels},
+        histories=histories,
         references=references.collect(clients, SOURCES if sources is None else sources),
         policies={name: policy.load(name, policy_file) for name in {*channels, *(image.channel for image in images)}},
     )

@@ -1,4 +1,4 @@
-"""Instances, launch templates, Auto Scaling groups and launch configurations that name an image."""
+"""Instances, launch templates, launch configurations and Auto Scaling groups that name an image."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gpunodes.aws import Clients, aws_errors
 from gpunodes.prune.aliases import Aliases
 from gpunodes.prune.references import Reference, Source
 
-_INSTANCES_PER_PAGE = 1000
+_INSTANCES_PER_PAGE = 200  # a page of a thousand takes tens of MiB while it is read
 _VERSIONS_PER_PAGE = 200
 
 
@@ -46,7 +46,9 @@ def of_launch_templates(clients: Clients) -> Iterator[Reference]:
 def _versions(clients: Clients) -> Iterator[tuple[str, str]]:
     """Name with version, and what stands where the image's id would."""
     with aws_errors("looking for launch templates"):
-        for page in clients.ec2.get_paginator("describe_launch_templates").paginate():
+        for page in clients.ec2.get_paginator("describe_launch_templates").paginate(
+            PaginationConfig={"PageSize": _VERSIONS_PER_PAGE}
+        ):
             for template in page["LaunchTemplates"]:
                 yield from _versions_of(clients, template["LaunchTemplateId"], template["LaunchTemplateName"])
 
@@ -62,20 +64,34 @@ def _versions_of(clients: Clients, template_id: str, name: str) -> Iterator[tupl
 
 
 def of_auto_scaling(clients: Clients) -> Iterator[Reference]:
-    """Of launch configurations, with the groups that use them; a group's launch template is a template's matter.
+    """Of launch configurations, with the groups that use them, and of groups that name an image for a type of instance.
+
+    A group's launch template is a template's matter.
 
     Raises:
-        AwsError: Auto Scaling refused (DescribeLaunchConfigurations, DescribeAutoScalingGroups).
+        AwsError: Auto Scaling or SSM refused (DescribeLaunchConfigurations, DescribeAutoScalingGroups, GetParameter).
     """
     scaling = clients.client("autoscaling")
     with aws_errors("looking for launch configurations"):
-        configurations = _all(scaling, "describe_launch_configurations", "LaunchConfigurations")
+        configurations = list(_all(scaling, "describe_launch_configurations", "LaunchConfigurations"))
+    with aws_errors("looking for Auto Scaling groups"):
         groups = list(_all(scaling, "describe_auto_scaling_groups", "AutoScalingGroups"))
-        for configuration in configurations:
-            name = configuration["LaunchConfigurationName"]
-            users = [group["AutoScalingGroupName"] for group in groups if group.get("LaunchConfigurationName") == name]
-            by = f" of group {', '.join(users)}" if users else ""
-            yield Reference(configuration["ImageId"], "launch configuration", f"{name}{by}")
+    for configuration in configurations:
+        name = configuration["LaunchConfigurationName"]
+        users = [group["AutoScalingGroupName"] for group in groups if group.get("LaunchConfigurationName") == name]
+        by = f" of group {', '.join(users)}" if users else ""
+        yield Reference(configuration["ImageId"], "launch configuration", f"{name}{by}")
+    aliases = Aliases(clients)
+    for group in groups:
+        for image_id in _overrides(group):
+            for ami_id in aliases.images_of(image_id):
+                yield Reference(ami_id, "Auto Scaling group", group["AutoScalingGroupName"])
+
+
+def _overrides(group: dict[str, Any]) -> list[str]:
+    """What stands instead of the image of the group's launch template, for some types of instance."""
+    template = group.get("MixedInstancesPolicy", {}).get("LaunchTemplate", {})
+    return [str(each["ImageId"]) for each in template.get("Overrides", []) if each.get("ImageId")]
 
 
 def _all(client: Any, call: str, items: str) -> Iterable[dict[str, Any]]:
@@ -85,5 +101,5 @@ def _all(client: Any, call: str, items: str) -> Iterable[dict[str, Any]]:
 SOURCES = (
     Source("instances", of_instances),
     Source("launch templates", of_launch_templates),
-    Source("launch configurations", of_auto_scaling),
+    Source("Auto Scaling", of_auto_scaling),
 )

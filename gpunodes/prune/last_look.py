@@ -1,54 +1,44 @@
-"""Asked of each image just before it goes, and of no other: what AWS itself knows of references, and other accounts."""
+"""Asked of images that are about to go, and of no others: what EC2 itself knows of references, and other accounts."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from gpunodes.aws import Clients
+from gpunodes.aws import Clients, aws_errors
 from gpunodes.errors import AwsError
-from gpunodes.prune.references import Reference
+from gpunodes.prune.offered import ask
+from gpunodes.prune.references import Reference, Source
 
+REFERENCES = "EC2's own references"
 _IDS_PER_CALL = 10  # limit of DescribeImageReferences
-_EVERY_VERSION = "10000"  # by default it looks at the ten newest of a launch template
+_KINDS_OF_USE = ("ec2:Instance", "ec2:LaunchTemplate", "imagebuilder:ImageRecipe", "imagebuilder:ContainerRecipe")
+# By default ten, or in a report twenty, of the newest versions of a launch template are looked at.
+_EVERY_VERSION = [{"OptionName": "version-depth", "OptionValues": ["10000"]}]
+_DEEP_TEMPLATES = {"ResourceType": "ec2:LaunchTemplate", "ResourceTypeOptions": _EVERY_VERSION}
 _REPORT_SECONDS = 300.0
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 15.0
 
 
-def references(clients: Clients, ami_ids: Sequence[str]) -> list[Reference] | None:
-    """What DescribeImageReferences finds in this account; None where the API does not have it, as an emulator may.
+def source_of(ami_ids: Sequence[str]) -> Source:
+    """EC2's own references to these images, as a source (DescribeImageReferences)."""
+    return Source(REFERENCES, partial(_references, ami_ids=ami_ids))
 
-    Args:
-        clients: of the target.
-        ami_ids: images that are about to go.
 
-    Raises:
-        AwsError: EC2 refused.
-    """
-    found: list[Reference] = []
+def _references(clients: Clients, ami_ids: Sequence[str]) -> Iterator[Reference]:
     for begin in range(0, len(ami_ids), _IDS_PER_CALL):
         some = list(ami_ids[begin : begin + _IDS_PER_CALL])
-        answered = clients.ask("ec2", "asking EC2 what refers to images", partial(_described, some))
-        if answered is None:
-            return None
-        found += answered
-    return found
+        yield from ask(clients, "ec2", "asking EC2 what refers to images", partial(_described, some))
 
 
 def _described(ami_ids: list[str], ec2: Any) -> list[Reference]:
-    depth = {"OptionName": "version-depth", "OptionValues": [_EVERY_VERSION]}
-    types = [{"ResourceType": "ec2:LaunchTemplate", "ResourceTypeOptions": [depth]}]
-    arguments: dict[str, Any] = {"ImageIds": ami_ids, "IncludeAllResourceTypes": True, "ResourceTypes": types}
-    found: list[Reference] = []
-    while True:
-        page = ec2.describe_image_references(**arguments)
-        found += [Reference(each["ImageId"], each["ResourceType"], each["Arn"]) for each in page["ImageReferences"]]
-        if not page.get("NextToken"):
-            return found
-        arguments["NextToken"] = page["NextToken"]
+    arguments = {"ImageIds": ami_ids, "IncludeAllResourceTypes": True, "ResourceTypes": [_DEEP_TEMPLATES]}
+    pages = ec2.get_paginator("describe_image_references").paginate(**arguments)
+    found = [each for page in pages for each in page["ImageReferences"]]
+    return [Reference(each["ImageId"], each["ResourceType"], each["Arn"]) for each in found]
 
 
 def accounts(clients: Clients, ami_id: str) -> list[str]:
@@ -57,21 +47,17 @@ def accounts(clients: Clients, ami_id: str) -> list[str]:
     Raises:
         AwsError: EC2 refused.
     """
-    answer = clients.ask(
-        "ec2",
-        f"looking with whom {ami_id} is shared",
-        lambda ec2: ec2.describe_image_attribute(ImageId=ami_id, Attribute="launchPermission"),
-    )
-    shared = answer["LaunchPermissions"] if answer else []
-    return [str(value) for permission in shared for value in permission.values()]
+    with aws_errors(f"looking with whom {ami_id} is shared"):
+        answer = clients.ec2.describe_image_attribute(ImageId=ami_id, Attribute="launchPermission")
+    return [str(value) for permission in answer["LaunchPermissions"] for value in permission.values()]
 
 
 def usage_by_others(
     clients: Clients,
     ami_id: str,
     wait: Callable[[float], None] = time.sleep,
-) -> list[Reference] | None:
-    """Who uses a shared image in other accounts (CreateImageUsageReport); None where the API does not have it.
+) -> list[Reference]:
+    """Who uses an image in other accounts (CreateImageUsageReport, which is deleted again).
 
     Args:
         clients: of the target.
@@ -79,37 +65,31 @@ def usage_by_others(
         wait: sleeps for so many seconds, while EC2 writes the report.
 
     Raises:
+        MissingSourceError: the API does not have it here.
         AwsError: EC2 refused, or wrote no report within five minutes.
     """
-    types = ("ec2:Instance", "ec2:LaunchTemplate", "imagebuilder:ImageRecipe", "imagebuilder:ContainerRecipe")
-    wanted = [{"ResourceType": name} for name in types]
-    begun = clients.ask(
+    wanted = [_DEEP_TEMPLATES if kind == "ec2:LaunchTemplate" else {"ResourceType": kind} for kind in _KINDS_OF_USE]
+    report_id: str = ask(
+        clients,
         "ec2",
         f"asking who uses {ami_id} in other accounts",
-        lambda ec2: ec2.create_image_usage_report(ImageId=ami_id, ResourceTypes=wanted),
+        lambda ec2: ec2.create_image_usage_report(ImageId=ami_id, ResourceTypes=wanted)["ReportId"],
     )
-    if begun is None:
-        return None
-    _wait_for_report(clients, begun["ReportId"], ami_id, wait)
-    entries = clients.ask(
-        "ec2", f"reading who uses {ami_id} in other accounts", lambda ec2: _entries(ec2, begun["ReportId"])
-    )
+    with aws_errors(f"reading who uses {ami_id} in other accounts"):
+        _wait_for_report(clients.ec2, report_id, ami_id, wait)
+        pages = clients.ec2.get_paginator("describe_image_usage_report_entries").paginate(ReportIds=[report_id])
+        entries = [each for page in pages for each in page["ImageUsageReportEntries"] if each["UsageCount"]]
+        clients.ec2.delete_image_usage_report(ReportId=report_id)
     return [
         Reference(ami_id, "account", f"{each['AccountId']} ({each['UsageCount']} x {each['ResourceType']})")
-        for each in entries or []
-        if each["UsageCount"]
+        for each in entries
     ]
 
 
-def _wait_for_report(clients: Clients, report_id: str, ami_id: str, wait: Callable[[float], None]) -> None:
+def _wait_for_report(ec2: Any, report_id: str, ami_id: str, wait: Callable[[float], None]) -> None:
     waited_seconds, pause_seconds = 0.0, _FIRST_PAUSE_SECONDS
     while True:
-        answer = clients.ask(
-            "ec2",
-            f"waiting for the report on {ami_id}",
-            lambda ec2: ec2.describe_image_usage_reports(ReportIds=[report_id]),
-        )
-        reports = answer["ImageUsageReports"] if answer else []
+        reports = ec2.describe_image_usage_reports(ReportIds=[report_id])["ImageUsageReports"]
         state = reports[0]["State"] if reports else "missing"
         if state == "available":
             return
@@ -118,14 +98,3 @@ def _wait_for_report(clients: Clients, report_id: str, ami_id: str, wait: Callab
         wait(pause_seconds)
         waited_seconds += pause_seconds
         pause_seconds = min(pause_seconds * 2, _LONGEST_PAUSE_SECONDS)
-
-
-def _entries(ec2: Any, report_id: str) -> list[dict[str, Any]]:
-    arguments: dict[str, Any] = {"ReportIds": [report_id]}
-    found: list[dict[str, Any]] = []
-    while True:
-        page = ec2.describe_image_usage_report_entries(**arguments)
-        found += page["ImageUsageReportEntries"]
-        if not page.get("NextToken"):
-            return found
-        arguments["NextToken"] = page["NextToken"]

@@ -16,6 +16,9 @@ from gpunodes.recipe import ami
 
 _IMAGES_PER_PAGE = 1000
 TAG_KEEP = "gpunodes:keep"
+TAG_SHARED_WITH = "gpunodes:shared-with"
+# A bake protects its image without a cool-down: one with it is somebody's own doing.
+_BY_HAND = "enabled-with-cooldown"
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class OwnImage:
         deprecated_at: UTC; None where it is not, or not yet known when.
         disabled_at: UTC, by our own tag; None where it is not disabled, or somebody did it by hand.
         kept_because: what a person wrote into the tag `gpunodes:keep`; empty without it.
+        is_protected_by_hand: whether somebody protected it from deregistration, with a cool-down, as no bake does.
+        was_shared_with: whom it was shared with when it was disabled, which ended that; empty for nobody.
         snapshots: ids.
         gib: size of its volumes.
         region: where it is.
@@ -48,6 +53,8 @@ class OwnImage:
     deprecated_at: datetime | None = None
     disabled_at: datetime | None = None
     kept_because: str = ""
+    is_protected_by_hand: bool = False
+    was_shared_with: str = ""
     snapshots: tuple[str, ...] = ()
     gib: int = 0
     region: str = ""
@@ -87,6 +94,8 @@ def _own_image(image: dict[str, Any], region: str) -> OwnImage:
         deprecated_at=_moment(image.get("DeprecationTime", "")),
         disabled_at=_moment(tags.get(TAG_DISABLED_AT, "")),
         kept_because=_kept_because(tags),
+        is_protected_by_hand=image.get("DeregistrationProtection") == _BY_HAND,
+        was_shared_with=tags.get(TAG_SHARED_WITH, ""),
         snapshots=tuple(ami.snapshots_of(image)),
         gib=sum(int(volume.get("VolumeSize", 0)) for volume in volumes),
         region=region,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -11,11 +12,14 @@ from gpunodes.aws import Clients, aws_errors
 from gpunodes.channel.revive import TAG_DISABLED_AT
 from gpunodes.errors import AwsError
 from gpunodes.prune import last_look
-from gpunodes.prune.own_images import OwnImage
+from gpunodes.prune.offered import MissingSourceError
+from gpunodes.prune.own_images import TAG_SHARED_WITH, OwnImage
+from gpunodes.prune.permissions import explained
 from gpunodes.prune.prune_plan import DEPRECATE, DEREGISTER, DISABLE, Entry
 
 _A_MOMENT = timedelta(minutes=1)  # AWS takes no time of the past, and rounds to the minute
 _IN_COOLDOWN = "disabled-and-in-cooldown"
+_LONGEST_TAG = 256
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ def carry_out(
     clients: Clients,
     entries: Sequence[Entry],
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    wait: Callable[[float], None] = time.sleep,
 ) -> Pruned:
     """Carry out what is planned; the first call that fails stops all that is left, and says so.
 
@@ -63,21 +68,23 @@ def carry_out(
         clients: of the target.
         entries: of a plan that was made just now.
         clock: UTC.
+        wait: sleeps for so many seconds, while EC2 writes a report.
     """
     done: list[Done] = []
     try:
         done.extend(_deprecate(clients, entry, clock()) for entry in _of(entries, DEPRECATE))
         going = [*_of(entries, DISABLE), *_of(entries, DEREGISTER)]
-        doubts = _doubts(clients, going) if going else {}
+        shared = {entry.image.ami_id: last_look.accounts(clients, entry.image.ami_id) for entry in going}
+        doubts = {entry.image.ami_id: _doubt(clients, entry, shared[entry.image.ami_id], wait) for entry in going}
         for entry in going:
-            if doubt := doubts.get(entry.image.ami_id):
+            if doubt := doubts[entry.image.ami_id]:
                 done.append(Done(entry.image.ami_id, entry.action, False, doubt))
             elif entry.action == DISABLE:
-                done.append(_disable(clients, entry, clock()))
+                done.append(_disable(clients, entry, clock(), shared[entry.image.ami_id]))
             else:
                 done.append(_deregister(clients, entry))
     except AwsError as error:
-        return Pruned(done, str(error))
+        return Pruned(done, explained(error))
     return Pruned(done)
 
 
@@ -85,21 +92,20 @@ def _of(entries: Sequence[Entry], action: str) -> list[Entry]:
     return [entry for entry in entries if entry.action == action]
 
 
-def _doubts(clients: Clients, going: Sequence[Entry]) -> dict[str, str]:
-    """What AWS itself says against it, by image: asked for all before the first one goes."""
-    doubts: dict[str, str] = {}
-    for reference in last_look.references(clients, [entry.image.ami_id for entry in going]) or []:
-        doubts.setdefault(reference.ami_id, f"in use by {reference}")
-    for entry in going:
-        ami_id = entry.image.ami_id
-        if ami_id in doubts or not (shared := last_look.accounts(clients, ami_id)):
-            continue
-        usage = last_look.usage_by_others(clients, ami_id)
-        if usage is None:
-            doubts[ami_id] = f"shared with {', '.join(shared)}, and this API cannot say whether they use it"
-        elif usage:
-            doubts[ami_id] = f"in use by {', '.join(map(str, usage))}"
-    return doubts
+def _doubt(clients: Clients, entry: Entry, shared: Sequence[str], wait: Callable[[float], None]) -> str:
+    """What other accounts have against it: asked for all before the first one goes; empty where it may go.
+
+    A disabled image is shared with nobody any more; who used it shortly before is in a report only days later.
+    """
+    ami_id = entry.image.ami_id
+    with_whom = ", ".join(shared) or entry.image.was_shared_with
+    if not with_whom:
+        return ""
+    try:
+        usage = last_look.usage_by_others(clients, ami_id, wait)
+    except MissingSourceError:
+        return f"shared with {with_whom}, and this API cannot say whether they use it"
+    return f"in use by {', '.join(map(str, usage))}" if usage else ""
 
 
 def _deprecate(clients: Clients, entry: Entry, now: datetime) -> Done:
@@ -109,12 +115,15 @@ def _deprecate(clients: Clients, entry: Entry, now: datetime) -> Done:
     return Done(ami_id, entry.action, True, entry.reason)
 
 
-def _disable(clients: Clients, entry: Entry, now: datetime) -> Done:
-    """The tag first: an image that is disabled and does not say since when would never go."""
+def _disable(clients: Clients, entry: Entry, now: datetime, shared: Sequence[str]) -> Done:
+    """The tags first: an image that is disabled and does not say since when would never go."""
     ami_id = entry.image.ami_id
     with aws_errors(f"disabling {ami_id}"):
-        tag = {"Key": TAG_DISABLED_AT, "Value": now.isoformat(timespec="seconds")}
-        clients.ec2.create_tags(Resources=[ami_id], Tags=[tag])
+        tags = {TAG_DISABLED_AT: now.isoformat(timespec="seconds")}
+        if shared:
+            tags[TAG_SHARED_WITH] = " ".join(shared)[:_LONGEST_TAG]
+        pairs = [{"Key": key, "Value": value} for key, value in tags.items()]
+        clients.ec2.create_tags(Resources=[ami_id], Tags=pairs)
         clients.ec2.disable_image(ImageId=ami_id)
     state = _described(clients, ami_id).get("State", "gone")
     if state != "disabled":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -59,23 +60,22 @@ class Account:
         return self.policies.get(image.channel, Policy())
 
 
-def plan(account: Account, most: int = DEFAULT_MOST) -> list[Entry]:
+def plan(account: Account, most: int = DEFAULT_MOST, counts: Counter[str] | None = None) -> list[Entry]:
     """Say of every image what becomes of it.
 
     Args:
         account: what there is.
-        most: so many images are disabled or deregistered in one run; the oldest go first.
+        most: so many images are deprecated in one run, as many disabled, as many deregistered; the oldest go first.
+        counts: of each action that this run plans elsewhere already; this plan's are added.
     """
-    entries = [_entry(image, account) for image in account.images]
-    allowed = most
+    counts = Counter() if counts is None else counts
     capped = []
-    for entry in entries:
-        if entry.action in {DISABLE, DEREGISTER}:
-            if allowed == 0:
-                reason = f"{entry.action} is due, after the {most} of this run"
-                capped.append(replace(entry, action=KEEP, reason=reason, due_at=account.now))
-                continue
-            allowed -= 1
+    for image in account.images:
+        entry = _entry(image, account)
+        counts[entry.action] += 1
+        if entry.action != KEEP and counts[entry.action] > most:
+            reason = f"{entry.action} is due, after the {most} of this run"
+            entry = replace(entry, action=KEEP, reason=reason, due_at=account.now)
         capped.append(entry)
     return capped
 
@@ -87,28 +87,43 @@ def named_or_way_back(account: Account) -> dict[str, str]:
     }
 
 
+def reconsider(entries: Sequence[Entry], references: References) -> list[Entry]:
+    """The same plan, without what is in use by what was found later.
+
+    Args:
+        entries: of a plan.
+        references: to the images that it lets go.
+    """
+    return [_unless_used(entry, references) for entry in entries]
+
+
 def _entry(image: OwnImage, account: Account) -> Entry:
-    due_at: datetime | None
     if image.has_failed:
-        action, reason, due_at = DEREGISTER, "a copy that failed", account.now
+        entry = Entry(image, DEREGISTER, "a copy that failed", account.now)
     elif why := _why_current(image, account):
         return Entry(image, KEEP, why)
     else:
-        action, reason, due_at = _next_action(image, account)
-    if action in {DISABLE, DEREGISTER}:
-        if users := account.references.of(image.ami_id):
-            more = f" and {len(users) - _MANY} more" if len(users) > _MANY else ""
-            return Entry(image, KEEP, f"in use by {', '.join(map(str, users[:_MANY]))}{more}")
-        if not account.references.are_complete:
-            failed = ", ".join(account.references.failed)
-            return Entry(image, KEEP, f"{action} is due, but nobody knows who uses it: {failed} did not answer")
-    return Entry(image, action, reason, due_at)
+        entry = Entry(image, *_next_action(image, account))
+    return _unless_used(entry, account.references)
+
+
+def _unless_used(entry: Entry, references: References) -> Entry:
+    """Nothing that is in use, or may be, is disabled or deregistered."""
+    if entry.action not in {DISABLE, DEREGISTER}:
+        return entry
+    if users := references.of(entry.image.ami_id):
+        more = f" and {len(users) - _MANY} more" if len(users) > _MANY else ""
+        return Entry(entry.image, KEEP, f"in use by {', '.join(map(str, users[:_MANY]))}{more}")
+    if not references.are_complete:
+        failed = ", ".join(references.failed)
+        return Entry(entry.image, KEEP, f"{entry.action} is due, but nobody knows who uses it: {failed} did not answer")
+    return entry
 
 
 def _why_current(image: OwnImage, account: Account) -> str:
     """Why an image is none of the old ones; empty where it is."""
-    if image.kept_because:
-        return f"kept by hand: {image.kept_because}"
+    if why := _kept_by_hand(image):
+        return why
     if why := _why_in_channels(image, account):
         return why
     if not image.state:
@@ -132,6 +147,12 @@ def _why_in_channels(image: OwnImage, account: Account) -> str:
             return f"the way back of channel {channel}"
     why = account.at_home.get(image.copied_from, "")
     return f"a copy of {image.copied_from}: {why}" if why else ""
+
+
+def _kept_by_hand(image: OwnImage) -> str:
+    if image.kept_because:
+        return f"kept by hand: {image.kept_because}"
+    return "protected from deregistration by hand (with a cool-down)" if image.is_protected_by_hand else ""
 
 
 def _is_superseded(image: OwnImage, account: Account) -> bool:

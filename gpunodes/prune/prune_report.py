@@ -50,7 +50,7 @@ def show(prune: Prune, out: Console) -> None:
                 Text(f"  note: {snapshot} of {done.ami_id} is still there: another image needs it", style="yellow")
             )
     for name, why in prune.lacking.items():
-        out.print(Text(f"  note: {name} were not asked: {why}", style="yellow"))
+        out.print(Text(f"  note: {name} could not be asked: {why}", style="yellow"))
     for name, why in prune.failed.items():
         out.print(Text(f"error: {name} did not answer, so nothing is disabled or deleted: {why}", style="red"))
     if prune.stopped:

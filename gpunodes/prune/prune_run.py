@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,9 +14,11 @@ from gpunodes.channel.promote import channel_lock
 from gpunodes.errors import UsageError
 from gpunodes.operation import runs
 from gpunodes.operation.steps import Progress, Step, run_steps
-from gpunodes.prune import account, prune, prune_plan
+from gpunodes.prune import account, last_look, prune, prune_plan, references
+from gpunodes.prune.permissions import named_permissions
 from gpunodes.prune.prune import Done, Pruned
 from gpunodes.prune.prune_plan import DEREGISTER, DISABLE, KEEP, Entry
+from gpunodes.prune.references import References
 from gpunodes.settings import Settings
 from gpunodes.target import Target
 
@@ -29,7 +32,7 @@ class Prune:
     Attributes:
         entries: what is planned for each image of ours, oldest first.
         failed: sources of references that did not answer, and why; then nothing is disabled or deleted.
-        lacking: sources that this API does not have.
+        lacking: sources that do not exist in this region, and why nobody asked them.
         was_applied: whether the plan was carried out.
         done: what became of each image that was handled.
         stopped: why it went no further; empty where it got to the end.
@@ -61,6 +64,7 @@ def prune_region(
     apply: bool,
     most: str = "",
     clock: Callable[[], datetime] = runs.utc_now,
+    wait: Callable[[float], None] = time.sleep,
 ) -> Prune:
     """Plan for every image of ours, at home and in every region of the policies; carry it out where that is asked for.
 
@@ -69,8 +73,9 @@ def prune_region(
         settings: folders.
         progress: told about each step.
         apply: whether it is carried out; without, nothing changes.
-        most: so many images are disabled or deregistered, a whole number from 1; empty for the default.
+        most: so many images for each action, a whole number from 1; empty for the default.
         clock: UTC.
+        wait: sleeps for so many seconds, while EC2 writes a report.
 
     Raises:
         UsageError: `most` is no such number, or the policy file has a mistake.
@@ -81,14 +86,28 @@ def prune_region(
     clients = Clients(target)
     if not apply:
         return _planned(clients, limit, clock())
-    run = runs.start(settings, target.destination, clock())
+    with named_permissions():
+        return _carried_out(clients, settings, progress, limit, clock=clock, wait=wait)
+
+
+def _carried_out(
+    clients: Clients,
+    settings: Settings,
+    progress: Progress,
+    limit: int,
+    *,
+    clock: Callable[[], datetime],
+    wait: Callable[[float], None],
+) -> Prune:
+    """Plan and do it while every channel is locked."""
+    run = runs.start(settings, clients.target.destination, clock())
     found: list[Prune] = []
     channels = sorted({*account.channels_of(clients), *policy.load_all()})  # the locks are at home
     locks = [(name, channel_lock(clients, replace(settings, channel=name), run, progress, clock)) for name in channels]
 
     def carry_out() -> None:
         planned = _planned(clients, limit, clock())
-        pruned = _carry_out(clients, planned, clock)
+        pruned = _carry_out(clients, planned, clock, wait)
         found.append(replace(planned, was_applied=True, done=tuple(pruned.done), stopped=pruned.stopped))
 
     steps = [Step(f"lock channel {name}", lock.acquire, lock.release) for name, lock in locks]
@@ -102,23 +121,31 @@ def _planned(clients: Clients, most: int, now: datetime) -> Prune:
     entries: list[Entry] = []
     failed: dict[str, str] = {}
     lacking: dict[str, str] = {}
+    counts: Counter[str] = Counter()
     for region, looked in account.look_everywhere(clients, now).items():
-        of_region = prune_plan.plan(looked, most)
-        most -= sum(entry.action in {DISABLE, DEREGISTER} for entry in of_region)
+        of_region = prune_plan.plan(looked, most, counts)
+        asked = [looked.references]
+        if going := [entry.image.ami_id for entry in of_region if entry.action in {DISABLE, DEREGISTER}]:
+            asked.append(references.collect(clients.in_region(region), [last_look.source_of(going)]))
+            of_region = prune_plan.reconsider(of_region, asked[-1])
         entries += of_region
         where = "" if region == clients.target.region else f" in {region}"
-        failed |= {f"{name}{where}": why for name, why in looked.references.failed.items()}
-        lacking |= {f"{name}{where}": why for name, why in looked.references.lacking.items()}
-    return Prune(entries, failed, lacking)
+        for each in asked:
+            failed |= {f"{name}{where}": why for name, why in each.failed.items()}
+            lacking |= {f"{name}{where}": why for name, why in each.lacking.items()}
+    # A source that fails in one region stops all of them: whoever may not ask there has too few permissions here, too.
+    return Prune(prune_plan.reconsider(entries, References(failed=failed)), failed, lacking)
 
 
-def _carry_out(clients: Clients, planned: Prune, clock: Callable[[], datetime]) -> Pruned:
+def _carry_out(
+    clients: Clients, planned: Prune, clock: Callable[[], datetime], wait: Callable[[float], None]
+) -> Pruned:
     """Region by region; what stops one stops all that come after it."""
     done: list[Done] = []
     for region in dict.fromkeys(entry.image.region for entry in planned.entries):
         entries = [entry for entry in planned.entries if entry.image.region == region and entry.action != KEEP]
         if entries:
-            pruned = prune.carry_out(clients.in_region(region), entries, clock)
+            pruned = prune.carry_out(clients.in_region(region), entries, clock, wait)
             done += pruned.done
             if pruned.stopped:
                 return Pruned(done, pruned.stopped)

@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gpunodes.aws import Clients
-from gpunodes.errors import AwsError, GpunodesError, PreflightError
+from gpunodes.errors import AwsError, PreflightError
+from gpunodes.prune.offered import MissingSourceError
+from gpunodes.prune.permissions import explained
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,11 @@ class References:
     Attributes:
         by_image: AMI id -> who refers to it.
         answered: names of the sources that said all they have.
-        lacking: name of a source that this API does not have -> what it said; on AWS there is none.
+        lacking: name of a source that does not exist in this region -> what does not; it did not fail.
         failed: name of a source that did not answer -> why. Where there is one, nothing may be deleted.
     """
 
-    by_image: Mapping[str, Sequence[Reference]]
+    by_image: Mapping[str, Sequence[Reference]] = field(default_factory=dict)
     answered: Sequence[str] = ()
     lacking: Mapping[str, str] = field(default_factory=dict)
     failed: Mapping[str, str] = field(default_factory=dict)
@@ -71,10 +73,6 @@ class References:
     def are_complete(self) -> bool:
         """Whether every source that there is has answered."""
         return not self.failed
-
-
-class MissingSourceError(GpunodesError):
-    """This API does not have the source; only an emulator may say so."""
 
 
 def collect(clients: Clients, sources: Sequence[Source]) -> References:
@@ -99,7 +97,7 @@ def collect(clients: Clients, sources: Sequence[Source]) -> References:
         except PreflightError:
             raise
         except AwsError as error:
-            failed[source.name] = str(error)
+            failed[source.name] = explained(error)
         else:
             answered.append(source.name)
             for reference in found:

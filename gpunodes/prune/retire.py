@@ -26,7 +26,7 @@ def retire(clients: Clients, channel: str, clock: Callable[[], datetime] = lambd
     looked = account.look(clients, clock(), sources=())
     due = [
         entry
-        for entry in prune_plan.plan(looked)
+        for entry in prune_plan.plan(looked, most=len(looked.images))  # a prune counts, a refresh does not
         if entry.action == DEPRECATE and entry.image.channel == channel
     ]  # fmt: skip
     return prune.carry_out(clients, due, clock)

@@ -110,7 +110,8 @@ class Account:
 
     def prune(self, machine: str) -> Prune:
         target, settings = self.api.clients.target, self.settings("stable", machine)
-        return prune_region(target, settings, self._progress(), apply=True, clock=self.api.clock)
+        clock, wait = self.api.clock, self.api.wait
+        return prune_region(target, settings, self._progress(), apply=True, clock=clock, wait=wait)
 
     def reap(self, machine: str) -> Reaped:
         target, settings = self.api.clients.target, self.settings("stable", machine)

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
-
-import pytest
 
 from gpunodes.aws import Clients
-from gpunodes.prune import last_look, prune
+from gpunodes.prune import prune
 from gpunodes.prune.own_images import OwnImage, own_images
 from gpunodes.prune.prune_plan import DEPRECATE, DEREGISTER, DISABLE, KEEP, Entry
-from gpunodes.prune.references import Reference
 from tests.gpunodes.channel.channel_images import make_image
 
 NOW = datetime.now(UTC)
@@ -78,23 +74,6 @@ def test_what_is_kept_is_left_alone(offline_clients: Clients) -> None:
     assert found(offline_clients, ami_id) is not None
 
 
-@pytest.mark.parametrize("action", [DISABLE, DEREGISTER])
-def test_shared_image_stays_where_nobody_can_say_who_uses_it(offline_clients: Clients, action: str) -> None:
-    ami_id = make_image(offline_clients)
-    permission = {"Add": [{"UserId": "111122223333"}]}
-    offline_clients.ec2.modify_image_attribute(ImageId=ami_id, LaunchPermission=permission)
-
-    [done] = prune.carry_out(offline_clients, [entry(offline_clients, ami_id, action)]).done
-
-    assert (done.was_done, done.reason) == (
-        False,
-        "shared with 111122223333, and this API cannot say whether they use it",
-    )
-    image = found(offline_clients, ami_id)
-    assert image is not None
-    assert not image.is_disabled
-
-
 def test_protection_with_a_cooldown_is_taken_off_and_the_image_goes_a_day_later(offline_clients: Clients) -> None:
     ami_id = make_image(offline_clients)
     offline_clients.ec2.enable_image_deregistration_protection(ImageId=ami_id, WithCooldown=True)
@@ -106,32 +85,24 @@ def test_protection_with_a_cooldown_is_taken_off_and_the_image_goes_a_day_later(
     assert found(offline_clients, ami_id) is not None
 
 
-def test_call_that_fails_stops_all_that_is_left(offline_clients: Clients) -> None:
+def test_image_that_is_gone_meanwhile_stops_it_before_the_first_one_goes(offline_clients: Clients) -> None:
     first, gone, last = (make_image(offline_clients) for _ in range(3))
     entries = [entry(offline_clients, ami_id, DEREGISTER) for ami_id in (first, gone, last)]
     offline_clients.ec2.deregister_image(ImageId=gone)
 
     pruned = prune.carry_out(offline_clients, entries)
 
-    assert [each.ami_id for each in pruned.done] == [first]
+    assert pruned.done == []
     assert gone in pruned.stopped
+    assert found(offline_clients, first) is not None
     assert found(offline_clients, last) is not None
 
 
-def test_what_ec2_itself_knows_of_use_is_believed(offline_clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
-    used, unused = make_image(offline_clients), make_image(offline_clients)
-    asked: list[Any] = []
+def test_protection_by_hand_is_read_and_that_of_a_bake_is_none(offline_clients: Clients) -> None:
+    by_hand, by_bake = make_image(offline_clients), make_image(offline_clients)
+    offline_clients.ec2.enable_image_deregistration_protection(ImageId=by_hand, WithCooldown=True)
+    offline_clients.ec2.enable_image_deregistration_protection(ImageId=by_bake)
 
-    def references(_clients: Clients, ami_ids: Any) -> list[Any]:
-        asked.append(list(ami_ids))
-        return [Reference(used, "ec2:LaunchTemplate", "arn:lt-1")]
+    protected = {image.ami_id: image.is_protected_by_hand for image in own_images(offline_clients)}
 
-    monkeypatch.setattr(last_look, "references", references)
-
-    done = prune.carry_out(offline_clients, [entry(offline_clients, each, DEREGISTER) for each in (used, unused)]).done
-
-    assert asked == [[used, unused]]
-    assert [(each.was_done, each.reason) for each in done] == [
-        (False, "in use by ec2:LaunchTemplate arn:lt-1"),
-        (True, "because"),
-    ]
+    assert protected == {by_hand: True, by_bake: False}

@@ -121,7 +121,7 @@ def test_one_source_that_did_not_answer_stops_disabling_and_deletion(found: OwnI
     assert entry.reason.endswith("nobody knows who uses it: launch templates did not answer")
 
 
-def test_source_that_an_emulator_lacks_stops_nothing() -> None:
+def test_source_that_does_not_exist_in_a_region_stops_nothing() -> None:
     assert first(DISABLED, references=References({}, lacking={"Image Builder": "not here"})).action == DEREGISTER
 
 
@@ -133,6 +133,31 @@ def test_no_more_than_so_many_go_in_one_run_and_the_oldest_first() -> None:
 
     assert [entry.action for entry in entries] == [DEREGISTER, DEREGISTER, KEEP, KEEP, KEEP, DEPRECATE]
     assert entries[2].reason == "deregister is due, after the 2 of this run"
+
+
+def test_each_action_has_a_cap_of_its_own() -> None:
+    stages = [OLD, OLD, DEPRECATED, DEPRECATED, DISABLED, DISABLED]
+    images = [replace(stage, ami_id=f"ami-{number}") for number, stage in enumerate(stages)]
+    account = Account(NOW, [*images, PROMOTED], {"stable": ["ami-9"]}, NOBODY)
+
+    actions = [entry.action for entry in prune_plan.plan(account, most=1)]
+
+    assert actions == [DEPRECATE, KEEP, DISABLE, KEEP, DEREGISTER, KEEP, KEEP]
+
+
+def test_image_that_was_protected_by_hand_stays() -> None:
+    entry = first(replace(DISABLED, is_protected_by_hand=True))
+
+    assert (entry.action, entry.reason) == (KEEP, "protected from deregistration by hand (with a cool-down)")
+
+
+def test_plan_is_reconsidered_for_what_was_found_later() -> None:
+    entries = planned(DISABLED)
+    users = References({"ami-1": [Reference("ami-1", "ec2:Instance", "arn:i-1")]})
+
+    assert prune_plan.reconsider(entries, users)[0].reason == "in use by ec2:Instance arn:i-1"
+    assert prune_plan.reconsider(entries, References({}, failed={"EC2": "no"}))[0].action == KEEP
+    assert prune_plan.reconsider(entries, NOBODY) == entries
 
 
 def test_images_of_a_channel_without_promotions_stay() -> None:
@@ -181,7 +206,7 @@ def test_nothing_in_use_promoted_or_kept_ever_goes(
     gone = [entry.image for entry in entries if entry.action in {DISABLE, DEREGISTER}]
     current = {ami_id for history in named.values() for ami_id in list(dict.fromkeys(history))[:3]}
     assert len(entries) == len(found)
-    assert len(gone) <= most
+    assert all(sum(entry.action == action for entry in entries) <= most for action in (DEPRECATE, DISABLE, DEREGISTER))
     assert not gone or not failed
     assert all(each.ami_id not in used and each.ami_id not in current and not each.kept_because for each in gone)
     deregistered = [entry.image for entry in entries if entry.action == DEREGISTER]

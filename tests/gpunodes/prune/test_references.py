@@ -9,8 +9,9 @@ from botocore.exceptions import ClientError
 
 from gpunodes.aws import Clients
 from gpunodes.errors import AwsError, PreflightError
-from gpunodes.prune import builder_references, compute_references, parameter_references, references
-from gpunodes.prune.references import MissingSourceError, Reference, Source
+from gpunodes.prune import compute_references, parameter_references, references
+from gpunodes.prune.offered import MissingSourceError
+from gpunodes.prune.references import Reference, Source
 from tests.gpunodes.channel.channel_images import make_image
 from tests.gpunodes.fakes import base_image
 
@@ -162,41 +163,3 @@ def test_refusal_of_a_call_is_one_of_the_source() -> None:
 
     assert list(found.failed) == ["instances"]
     assert "UnauthorizedOperation" in found.failed["instances"]
-
-
-def test_image_builder_is_a_source_that_an_emulator_may_lack(clients: Clients) -> None:
-    found = references.collect(clients, builder_references.SOURCES)
-
-    assert [*found.lacking, *found.answered] == ["Image Builder recipes"]
-
-
-class Builder:
-    """Image Builder with two pages of recipes."""
-
-    def list_image_recipes(self, owner: str, nextToken: str = "") -> dict[str, Any]:  # noqa: N803 - boto3's
-        assert owner == "Self"
-        if not nextToken:
-            return {"imageRecipeSummaryList": [{"arn": OTHER}], "nextToken": "2"}
-        return {"imageRecipeSummaryList": [{"arn": "arn:aws:imagebuilder:image"}]}
-
-    def get_image_recipe(self, imageRecipeArn: str) -> dict[str, Any]:  # noqa: N803
-        return {"imageRecipe": {"name": "gpu", "version": "1.0.0", "parentImage": imageRecipeArn}}
-
-    def list_container_recipes(self, owner: str) -> dict[str, Any]:
-        assert owner == "Self"
-        return {"containerRecipeSummaryList": [{"arn": "c"}]}
-
-    def get_container_recipe(self, containerRecipeArn: str) -> dict[str, Any]:  # noqa: N803
-        return {
-            "containerRecipe": {"name": containerRecipeArn, "version": "2", "instanceConfiguration": {"image": OTHER}}
-        }
-
-    def ask(self, service: str, doing: str, call: Any) -> Any:
-        assert (service, doing) == ("imagebuilder", "looking for Image Builder recipes")
-        return call(self)
-
-
-def test_recipes_of_images_and_of_containers_count() -> None:
-    found = list(builder_references.of_recipes(cast(Clients, Builder())))
-
-    assert [str(reference) for reference in found] == ["image recipe gpu 1.0.0", "container recipe c 2"]
