@@ -113,7 +113,8 @@ def prune(_context: Context, offline: bool = False, json: bool = False, apply: b
         progress = TerminalProgress()
         chosen, options = select(offline, progress.say)
         pruned = prune_region(chosen, options, progress, apply=apply, most=most)
-        report.print_json(prune_report.document(pruned)) if json else prune_report.show(pruned, report.console())
+        document = prune_report.document
+        report.print_json(document(pruned, options.channel)) if json else prune_report.show(pruned, report.console())
     if pruned.exit_code:
         raise Exit(code=pruned.exit_code)
 
@@ -122,10 +123,10 @@ def prune(_context: Context, offline: bool = False, json: bool = False, apply: b
 def status(_context: Context, offline: bool = False, json: bool = False) -> None:
     """Show what each channel names since when, what waits, what is old or due, and what keeping it costs."""
     with errors_as_exit_codes():
-        chosen, _ = select(offline, TerminalProgress().say)
+        chosen, options = select(offline, TerminalProgress().say)
         found = look_at_channels(Clients(chosen))
         document = status_report.document
-        report.print_json(document(found)) if json else status_report.show(found, report.console())
+        report.print_json(document(found, options.channel)) if json else status_report.show(found, report.console())
 
 
 def add_to(namespace: Collection) -> None:

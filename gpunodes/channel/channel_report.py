@@ -16,13 +16,16 @@ from gpunodes.report import print_facts
 def promotion_document(done: Promotion) -> dict[str, Any]:
     """`promote --json`: `decision`, `reason`, `ami_id` of the image that the channel names, and what was done."""
     decision = "promoted" if done.was_promoted else "nothing"
-    return {"decision": decision, "reason": _why(done), **asdict(done)}
+    return {"decision": decision, "reason": _why(done), **asdict(done), "done": _promoted(done)}
 
 
 def rollback_document(done: Rollback) -> dict[str, Any]:
     """`rollback --json`, of the same form."""
     found = asdict(done)
-    return {"decision": "rolled back", **found, "reason": done.reason or f"{done.left_ami} was left"}
+    steps = [f"enabled {done.ami_id}"] if done.was_enabled else []
+    steps.append(f"promoted {done.ami_id} again")
+    steps += [f"promoted {ami_id} again in {region}" for region, ami_id in done.regions.items()]
+    return {"decision": "rolled back", **found, "reason": done.reason or f"{done.left_ami} was left", "done": steps}
 
 
 def show_promotion(done: Promotion, out: Console) -> None:
@@ -59,6 +62,14 @@ def show_rollback(done: Rollback, out: Console) -> None:
     )
     if done.was_enabled:
         out.print(Text(f"  note: {done.ami_id} was disabled and is enabled; only whom the policy names has it back"))
+
+
+def _promoted(done: Promotion) -> list[str]:
+    if not done.was_promoted:
+        return []
+    steps = [f"promoted {done.ami_id}"]
+    steps += [f"promoted {ami_id} in {region}" for region, ami_id in done.regions.items()]
+    return [*steps, f"shared it with {', '.join(done.shared_with)}"] if done.shared_with else steps
 
 
 def _why(done: Promotion) -> str:

@@ -14,13 +14,14 @@ from gpunodes.prune.prune_run import Prune
 _STYLES = {KEEP: "dim", "deprecate": "yellow", "disable": "yellow", "deregister": "red"}
 
 
-def document(prune: Prune) -> dict[str, Any]:
-    """`prune --json`."""
+def document(prune: Prune, channel: str) -> dict[str, Any]:
+    """`prune --json`; `ami_id` is what the channel names."""
     return {
         "decision": _decision(prune),
         "reason": _reason(prune),
-        "images": [_row(entry) for entry in prune.entries],
+        "ami_id": prune.named.get(channel, ""),
         "done": [vars(done) for done in prune.done],
+        "images": [_row(entry) for entry in prune.entries],
         "sources_that_failed": dict(prune.failed),
         "sources_that_are_lacking": dict(prune.lacking),
         "stopped": prune.stopped,
@@ -31,13 +32,14 @@ def show(prune: Prune, out: Console) -> None:
     """What happens to each image and why; then what keeps it from happening."""
     table = Table(box=None, pad_edge=False, show_edge=False)
     has_regions = len({entry.image.region for entry in prune.entries}) > 1
-    for heading in (*(("region",) if has_regions else ()), "image", "channel", "state", "baked", "action", "reason"):
-        table.add_column(heading, style="dim" if heading == "reason" else None, overflow="fold")
+    for heading in ("action", "channel", "state", "baked", *(("region",) if has_regions else ()), "image, and why"):
+        table.add_column(heading, overflow="fold")
     for entry in prune.entries:
         row = _row(entry)
-        action = Text(entry.action, style=_STYLES[entry.action])
         where = [row["region"]] if has_regions else []
-        table.add_row(*where, row["ami_id"], row["channel"], row["state"], row["baked_at"][:10], action, entry.reason)
+        image = Text.assemble(row["ami_id"], "\n", (entry.reason, "dim"))  # below each other: in 80 columns, too
+        action = Text(entry.action, style=_STYLES[entry.action])
+        table.add_row(action, row["channel"], row["state"], row["baked_at"][:10], *where, image)
     out.print()
     out.print(Text.assemble((_decision(prune), "bold"), f"  {_reason(prune)}"))
     if prune.entries:

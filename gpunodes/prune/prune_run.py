@@ -36,6 +36,7 @@ class Prune:
         was_applied: whether the plan was carried out.
         done: what became of each image that was handled.
         stopped: why it went no further; empty where it got to the end.
+        named: channel -> what it names at home.
     """
 
     entries: Sequence[Entry]
@@ -44,6 +45,7 @@ class Prune:
     was_applied: bool = False
     done: Sequence[Done] = field(default_factory=tuple)
     stopped: str = ""
+    named: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def counts(self) -> Counter[str]:
@@ -122,7 +124,8 @@ def _planned(clients: Clients, most: int, now: datetime) -> Prune:
     failed: dict[str, str] = {}
     lacking: dict[str, str] = {}
     counts: Counter[str] = Counter()
-    for region, looked in account.look_everywhere(clients, now).items():
+    everywhere = account.look_everywhere(clients, now)
+    for region, looked in everywhere.items():
         of_region = prune_plan.plan(looked, most, counts)
         asked = [looked.references]
         if going := [entry.image.ami_id for entry in of_region if entry.action in {DISABLE, DEREGISTER}]:
@@ -134,7 +137,9 @@ def _planned(clients: Clients, most: int, now: datetime) -> Prune:
             failed |= {f"{name}{where}": why for name, why in each.failed.items()}
             lacking |= {f"{name}{where}": why for name, why in each.lacking.items()}
     # A source that fails in one region stops all of them: whoever may not ask there has too few permissions here, too.
-    return Prune(prune_plan.reconsider(entries, References(failed=failed)), failed, lacking)
+    entries = prune_plan.reconsider(entries, References(failed=failed))
+    named = {channel: names[0] for channel, names in everywhere[clients.target.region].histories.items() if names}
+    return Prune(entries, failed, lacking, named=named)
 
 
 def _carry_out(

@@ -12,24 +12,25 @@ from rich.text import Text
 
 from gpunodes.status.status import ChannelStatus, Status
 
+# Two lines for each channel, so that all of it fits into 80 columns.
+_CHANNEL = ("channel", "")  # the only one that may be long
 _HEADINGS = (
-    "channel",
-    "image",
-    "age",
-    "base",
-    "proven",
-    "waiting",
-    "deprecated",
-    "disabled",
-    "due",
-    "GiB",
-    "USD/month",
+    _CHANNEL,
+    ("image", "base"),
+    ("age", "proven"),
+    ("waiting", ""),
+    ("deprecated", "disabled, due"),
+    ("snapshots", "a month"),
 )
 
 
-def document(status: Status) -> dict[str, Any]:
-    """`status --json`."""
+def document(status: Status, channel: str) -> dict[str, Any]:
+    """`status --json`; `ami_id` is what the channel names."""
     return {
+        "decision": "nothing",
+        "reason": f"channels looked at: {len(status.channels)}",
+        "ami_id": next((line.ami_id for line in status.channels if line.channel == channel), ""),
+        "done": [],
         "at": status.at.isoformat(timespec="seconds"),
         "channels": [
             {
@@ -51,8 +52,8 @@ def show(status: Status, out: Console) -> None:
         out.print("  no image was baked here yet; begin with `invoke build-ami`")
         return
     table = Table(box=None, pad_edge=False, show_edge=False)
-    for number, heading in enumerate(_HEADINGS):
-        table.add_column(heading, justify="left" if number < 5 else "right", no_wrap=True)
+    for headings in _HEADINGS:
+        table.add_column("\n".join(headings), overflow="fold", no_wrap=headings != _CHANNEL)
     for line in status.channels:
         table.add_row(*_cells(line, status.at))
     out.print(table)
@@ -72,18 +73,14 @@ def show(status: Status, out: Console) -> None:
 
 
 def _cells(line: ChannelStatus, now: datetime) -> list[str]:
+    price = "no price" if line.monthly_usd is None else f"<= {line.monthly_usd:.2f} USD"
     return [
         line.channel,
-        line.ami_id or "none",
-        _age(now - line.baked_at) if line.baked_at else "?",
-        line.base_ami or "?",
-        line.proven_at[:10] or "no",
+        f"{line.ami_id or 'none'}\n{line.base_ami or '?'}",
+        f"{_age(now - line.baked_at) if line.baked_at else '?'}\n{line.proven_at[:10] or 'no'}",
         str(line.candidates),
-        str(line.deprecated),
-        str(line.disabled),
-        str(line.due),
-        f"<= {line.gib}",
-        "?" if line.monthly_usd is None else f"<= {line.monthly_usd:.2f}",
+        f"{line.deprecated}\n{line.disabled}, {line.due}",
+        f"<= {line.gib} GiB\n{price}",
     ]
 
 

@@ -140,10 +140,12 @@ def test_a_channel_that_is_being_changed_is_waited_for_by_whoever_comes_later(st
 
 
 def test_document_says_what_was_decided_and_why(stable: Account) -> None:
-    planned = prune_report.document(stable.prune(apply=False))
-    pruned = prune_report.document(stable.prune())
-    again = prune_report.document(stable.prune())
+    planned = prune_report.document(stable.prune(apply=False), "stable")
+    pruned = prune_report.document(stable.prune(), "stable")
+    again = prune_report.document(stable.prune(), "canary")
 
+    assert (planned["ami_id"], pruned["ami_id"], again["ami_id"]) == (stable.images[-1], stable.images[-1], "")
+    assert (len(planned["done"]), len(pruned["done"]), len(again["done"])) == (0, 2, 0)
     assert json.dumps([planned, pruned, again])
     assert (planned["decision"], planned["reason"]) == (
         "planned",

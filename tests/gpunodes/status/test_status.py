@@ -17,9 +17,9 @@ from tests.gpunodes.channel.channel_images import make_image
 DAY = timedelta(days=1)
 
 
-def shown(found: Status) -> str:
+def shown(found: Status, width: int = 200) -> str:
     out = StringIO()
-    status_report.show(found, Console(file=out, width=200))
+    status_report.show(found, Console(file=out, width=width))
     return out.getvalue()
 
 
@@ -52,6 +52,19 @@ def test_channel_is_shown_with_its_image_and_what_is_old(clients: Clients, monke
     assert "note: channel canary names no image" in text
 
 
+def test_all_of_it_fits_into_80_columns(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status, "snapshot_price", lambda _clients: SnapshotPrice(0.05, "price list"))
+    more = {"recipe": "source_ami=ami-0123456789abcdef0", "proven-at": "2026-11-20T10:00:00+00:00"}
+    ChannelParameter(clients, "stable").write(promoted := make_image(clients, **more))
+
+    text = shown(status.status(clients), width=80)
+
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 80
+    for word in ("stable", promoted, "ami-0123456789abcdef0", "2026-11-20", "disabled, due", "USD", "GiB"):
+        assert word in text
+
+
 @pytest.mark.parametrize(
     ("state", "note"),
     [
@@ -82,8 +95,12 @@ def test_account_without_images_says_how_to_begin(clients: Clients) -> None:
 def test_document_is_json_and_has_no_price_where_there_is_none(clients: Clients) -> None:
     make_image(clients)
 
-    document = json.loads(json.dumps(status_report.document(status.status(clients))))
+    ChannelParameter(clients, "stable").write(promoted := make_image(clients))
 
+    document = json.loads(json.dumps(status_report.document(status.status(clients), "stable")))
+
+    assert (document["decision"], document["ami_id"], document["done"]) == ("nothing", promoted, [])
+    assert document["reason"] == "channels looked at: 1"
     assert document["channels"][0]["monthly_usd"] is None
     assert "price" in document["price"]
     assert "no price" in shown(status.status(clients))
