@@ -31,8 +31,8 @@ CHANNELS = ("canary", "stable")
 MACHINES = ("scheduler", "laptop")
 SOMEBODY_ELSE = "111122223333"
 POLICIES = {
-    "canary": Policy(window=None, minimum_gap=timedelta(hours=1)),
-    "stable": Policy(window=None, promotes_from="canary", soak=timedelta(hours=2)),
+    "canary": Policy(window=None, minimum_gap=timedelta(hours=1), keep_previous=1, unproven_after=timedelta(days=1)),
+    "stable": Policy(window=None, promotes_from="canary", soak=timedelta(hours=2), keep_previous=1),
 }
 _RECIPE = Recipe("ami-0123456789abcdef0", "debian-12", "a" * 64, "b" * 64, "c" * 64, "latest", "", "F" * 40, 8)
 _PINS = pins.read()
