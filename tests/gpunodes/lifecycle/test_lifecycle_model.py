@@ -194,6 +194,16 @@ class Lifecycle(RuleBasedStateMachine):
             self.account.api.now += timedelta(days=days)
             self.do(lambda account: account.prune(machine), trouble if number == rounds - 1 else _NONE)
 
+    @rule(target=images, machine=machines, trouble=troubles())
+    def generations_pass(self, machine: str, trouble: Befalls) -> Any:
+        """Three new images, six weeks apart: what nobody uses is deprecated, and disabled in the end."""
+        for number in range(3):
+            self.account.recipe_number += 1
+            self.account.api.now += timedelta(days=45)
+            self.do(lambda account: account.refresh("canary", machine))
+            self.do(lambda account: account.prune(machine), trouble if number == 2 else _NONE)
+        return self.new_images()
+
     @rule(machine=machines, trouble=troubles())
     def reap(self, machine: str, trouble: Befalls) -> None:
         self.do(lambda account: account.reap(machine), trouble)
