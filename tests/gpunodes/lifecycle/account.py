@@ -169,6 +169,12 @@ class Account:
         owner, expires_at = self.lock_owner(channel)
         return bool(owner) and datetime.fromisoformat(expires_at) > self.api.now
 
+    def forget_terminated(self) -> None:
+        """As EC2 does within an hour; moto never would."""
+        for name, reservation in list(self._ec2.reservations.items()):
+            if all(instance._state.name == "terminated" for instance in reservation.instances):
+                del self._ec2.reservations[name]
+
     def orphans(self) -> list[str]:
         """What nobody will ever ask for again: snapshots without an image, images whose bake did not end, instances."""
         used = {image.ebs_snapshot.id for image in self._ec2.amis.values()}

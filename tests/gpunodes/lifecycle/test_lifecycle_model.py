@@ -26,7 +26,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from tests.gpunodes.lifecycle.account import CHANNELS, MACHINES, SOMEBODY_ELSE, Account
 from tests.gpunodes.lifecycle.api_in_process import Process, Trouble
 
-SEQUENCES = int(os.environ.get("GPUNODES_SEQUENCES", "40"))
+SEQUENCES = int(os.environ.get("GPUNODES_SEQUENCES", "20"))
 STEPS = 20
 SHRINKS = os.environ.get("GPUNODES_SHRINK", "1") == "1"
 _LONGER_THAN_A_LOCK = timedelta(hours=5)
@@ -102,6 +102,7 @@ class Lifecycle(RuleBasedStateMachine):
         with self.account.api.process(befalls) as process:
             deed(self.account)
         self.account.api.settle()
+        self.account.forget_terminated()
         return process
 
     def new_images(self) -> Any:
