@@ -269,11 +269,11 @@ class Lifecycle(RuleBasedStateMachine):
             scaling.create_launch_configuration(LaunchConfigurationName=name, ImageId=image, InstanceType="t3.small")
             self.used_by[name] = lambda: image
 
-    @rule(image=images, number=st.integers(0, 1), kind=st.sampled_from(["text", "aws:ec2:image"]))
-    def refer_by_parameter(self, image: str, number: int, kind: str) -> None:
+    @rule(image=images, kind=st.sampled_from(["text", "aws:ec2:image"]))
+    def refer_by_parameter(self, image: str, kind: str) -> None:
         """Whoever is pinned to a version of an image's parameter launches what stood there then."""
         if self.account.state_of(image) == "available":
-            name = f"/team/{kind.partition(':')[0]}-{number}"
+            name = f"/team/{kind.partition(':')[0]}"
             self.ssm.put_parameter(Name=name, Value=image, Type="String", DataType=kind, Overwrite=True)
             self.account.api.settle()
             version = "" if kind == "text" else f":{len(self.account.values(name))}"
