@@ -223,10 +223,12 @@ class Account:
         for other in self.completed[channel, fingerprint]:
             waits = self.state_of(other) == "available" and self.tag(other, "state") in {"candidate", "proven"}
             left = self.tag(other, f"{TAG_ROLLED_BACK.removeprefix('gpunodes:')}/{channel}")
-            is_younger = not promoted or (other not in promoted and self.created(other) > self.created(promoted[0]))
-            if waits and is_younger and not left:
+            if waits and not left and self._is_younger(other, promoted):
                 self.violations.append(f"{ami_id} was baked although {other} of the same recipe waits")
         self.completed[channel, fingerprint].append(ami_id)
+
+    def _is_younger(self, ami_id: str, promoted: list[str]) -> bool:
+        return not promoted or (ami_id not in promoted and self.created(ami_id) > self.created(promoted[0]))
 
     def _require_lock(self, channel: str, what: str) -> None:
         owner, _ = self.lock_owner(channel)
