@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -116,6 +117,16 @@ class Account:
     def reap(self, machine: str) -> Reaped:
         target, settings = self.api.clients.target, self.settings("stable", machine)
         return reap_region(target, settings, apply=True, now=self.api.now, wait=self.api.wait)
+
+    def make_image(self, state: str) -> str:
+        """One that was baked for `canary` long ago."""
+        ec2, tags = self.api.clients.ec2, {"channel": "canary", "state": state, "proof-sha256": "0"}
+        made = str(ec2.register_image(Name=f"older-{uuid.uuid4()}", RootDeviceName="/dev/xvda")["ImageId"])
+        pairs = [{"Key": f"gpunodes:{name}", "Value": value} for name, value in tags.items()]
+        self.api.watch = lambda _call: None  # nobody baked it now
+        ec2.create_tags(Resources=[made], Tags=pairs)
+        self.api.watch = self._watch
+        return made
 
     @contextmanager
     def as_somebody_else(self) -> Iterator[None]:

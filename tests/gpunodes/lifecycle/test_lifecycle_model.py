@@ -131,8 +131,9 @@ class Lifecycle(RuleBasedStateMachine):
         """Not everywhere does EC2 itself say who refers to an image; then nothing else may be missed."""
         if not knows_references:
             self.account.api.lacks.add("DescribeImageReferences")
+        older = [self.account.make_image(state) for state in ("proven", "proven", "proven", "failed", "candidate")]
         self.do(lambda account: account.refresh("canary", "laptop"))
-        return self.new_images()
+        return multiple(*older, *self.new_images())
 
     @rule(
         target=images,
