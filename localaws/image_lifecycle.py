@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from xml.etree.ElementTree import Element
 
-from localaws.ec2_query import Form, ask, element, is_true, listed, parsed, refusal, success, text, with_body
+from localaws.ec2_query import Form, ask, element, is_true, listed, paged, parsed, refusal, success, text, with_body
 from localaws.wsgi import Answer, WSGIApp
 
 _COOLDOWN = timedelta(hours=24)
@@ -97,6 +97,18 @@ class ImageLifecycle:
             is_hidden = extra.is_disabled and not is_true(form, "IncludeDisabled")
             if images is not None and (is_hidden or (states and item.findtext("imageState") not in states)):
                 images.remove(item)
+        return self._page(form, answer, root, images)
+
+    def _page(self, form: Form, answer: Answer, root: Element, images: Element | None) -> Answer:
+        """As much of it as was asked for, as EC2 has it: without MaxResults, all."""
+        if images is None or "MaxResults" not in form:
+            return with_body(answer, root)
+        page = paged(form, list(images), len(images))
+        if isinstance(page, Answer):
+            return page
+        shown, token = page
+        images[:] = shown
+        root.extend(token)
         return with_body(answer, root)
 
     def _deregister(self, environ: dict[str, Any], form: Form) -> Answer:

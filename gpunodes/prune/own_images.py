@@ -14,7 +14,7 @@ from gpunodes.operation.runs import TAG_STATE
 from gpunodes.plan.plan import TAG_CHANNEL
 from gpunodes.recipe import ami
 
-_IMAGES_PER_PAGE = 1000
+_IMAGES_PER_PAGE = 200  # a page of a thousand takes tens of MiB while it is read
 TAG_KEEP = "gpunodes:keep"
 TAG_SHARED_WITH = "gpunodes:shared-with"
 # A bake protects its image without a cool-down: one with it is somebody's own doing.

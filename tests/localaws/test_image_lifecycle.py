@@ -253,3 +253,12 @@ def test_image_that_was_deregistered_takes_nothing_to_another(ec2: Any, image_id
 
     assert own(ec2, IncludeDisabled=True) == []
     assert refused(ec2.enable_image, ImageId=image_id) == "InvalidAMIID.NotFound"
+
+
+def test_images_come_page_by_page_where_that_is_asked_for(ec2: Any) -> None:
+    made = {make_image(ec2, f"image {number}") for number in range(7)}
+
+    pages = list(ec2.get_paginator("describe_images").paginate(Owners=["self"], PaginationConfig={"PageSize": 5}))
+
+    assert [len(page["Images"]) for page in pages] == [5, 2]
+    assert {image["ImageId"] for page in pages for image in page["Images"]} == made == set(own(ec2))

@@ -36,6 +36,7 @@ from tests.gpunodes.lifecycle import moto_in_process
 
 _BEGIN = datetime(2026, 3, 1, tzinfo=UTC)
 _PER_CALL = timedelta(seconds=1.1)  # longer than it takes until a parameter is valid
+_NO_SUCH_CALL = b"<Response><Errors><Error><Code>InvalidAction</Code></Error></Errors></Response>"  # of EC2
 _SIGNED = "AWS4-HMAC-SHA256 Credential=test/20260301/{}/{}/aws4_request, SignedHeaders=host, Signature=0"
 _TARGET = Target(
     name="offline",
@@ -193,7 +194,7 @@ class Api:
         environ = in_account(_environ(service, region, request, body), self.account_id)
         call = _call(environ, body)
         if call.action in self.lacks:
-            return AWSResponse(request.url, 501, {}, _Raw(b""))  # type: ignore[arg-type]
+            return AWSResponse(request.url, 400, {}, _Raw(_NO_SUCH_CALL))  # type: ignore[arg-type]
         self.watch(call)
         started: list[Any] = []
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from gpunodes.aws import Clients
@@ -96,6 +97,19 @@ def test_image_that_is_gone_meanwhile_stops_it_before_the_first_one_goes(offline
     assert gone in pruned.stopped
     assert found(offline_clients, first) is not None
     assert found(offline_clients, last) is not None
+
+
+def test_snapshot_that_aws_leaves_because_of_another_image_is_named(offline_clients: Clients) -> None:
+    """moto gives each image snapshots of its own; of these two, only one goes with the image."""
+    ami_id, other = make_image(offline_clients), found(offline_clients, make_image(offline_clients))
+    planned = entry(offline_clients, ami_id, DEREGISTER)
+    assert other is not None
+    of_both = replace(planned.image, snapshots=(*planned.image.snapshots, *other.snapshots))
+
+    [done] = prune.carry_out(offline_clients, [replace(planned, image=of_both)]).done
+
+    assert (tuple(done.snapshots), tuple(done.left)) == (planned.image.snapshots, other.snapshots)
+    assert snapshots(offline_clients, of_both.snapshots) == list(other.snapshots)
 
 
 def test_protection_by_hand_is_read_and_that_of_a_bake_is_none(offline_clients: Clients) -> None:
