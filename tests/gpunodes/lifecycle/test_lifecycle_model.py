@@ -35,6 +35,8 @@ hours = st.sampled_from([0, 0, 0, 1, 5])
 verdicts = st.sampled_from([True, True, True, False])
 overrides = st.sampled_from(["", "on purpose"])
 calls = st.integers(0, 15) | st.integers(0, 45)
+OLDER = ("proven", "proven", "proven", "failed", "candidate")
+USES = ("runs", "is stopped", "template", "configuration", "text", "parameter", "elsewhere", "kept", "nobody")
 Deed = Callable[[Account], object]
 Befalls = tuple[Trouble, Deed | None]
 
@@ -126,14 +128,37 @@ class Lifecycle(RuleBasedStateMachine):
         self.seen.update(new)
         return multiple(*new)
 
-    @initialize(target=images, knows_references=st.booleans())
-    def the_channel_has_an_image(self, knows_references: bool) -> Any:
-        """Not everywhere does EC2 itself say who refers to an image; then nothing else may be missed."""
+    @initialize(
+        target=images,
+        knows_references=st.booleans(),
+        uses=st.lists(st.sampled_from(USES), min_size=len(OLDER), max_size=len(OLDER)),
+    )
+    def there_are_images(self, knows_references: bool, uses: list[str]) -> Any:
+        """Older ones, each used by somebody, and one that the channel names.
+
+        Not everywhere does EC2 itself say who refers to an image; then nothing else may be missed.
+        """
         if not knows_references:
             self.account.api.lacks.add("DescribeImageReferences")
-        older = [self.account.make_image(state) for state in ("proven", "proven", "proven", "failed", "candidate")]
+        older = [self.account.make_image(state) for state in OLDER]
+        for image, use in zip(older, uses, strict=True):
+            self._use(image, use)
         self.do(lambda account: account.refresh("canary", "laptop"))
         return multiple(*older, *self.new_images())
+
+    def _use(self, image: str, how: str) -> None:
+        uses: dict[str, Callable[[], object]] = {
+            "runs": lambda: self.launch(image, is_stopped=False),
+            "is stopped": lambda: self.launch(image, is_stopped=True),
+            "template": lambda: self.refer_by_template(image, 0),
+            "configuration": lambda: self.refer_by_launch_configuration(image, len(self.used_by)),
+            "text": lambda: self.refer_by_parameter(image, "text"),
+            "parameter": lambda: self.refer_by_parameter(image, "aws:ec2:image"),
+            "elsewhere": lambda: self.share_with_somebody_who_uses_it(image, len(self.used_by)),
+            "kept": lambda: self.keep(image),
+            "nobody": lambda: None,
+        }
+        uses[how]()
 
     @rule(
         target=images,
