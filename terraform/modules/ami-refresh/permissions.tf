@@ -6,6 +6,7 @@ module "permissions" {
   region         = var.region
   channel        = var.channel
   afterwards     = var.afterwards
+  regions        = var.regions
   image_users    = var.image_users
   image_key_arns = var.image_key_arns
 }

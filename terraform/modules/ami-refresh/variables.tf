@@ -181,6 +181,14 @@ variable "image_users" {
   # The module refresh-permissions validates it.
 }
 
+variable "regions" {
+  description = "Regions beside the first that refresh.toml names for the channel; none where images stay at home."
+  type        = set(string)
+  default     = []
+  nullable    = false
+  # The module refresh-permissions validates it.
+}
+
 variable "image_key_arns" {
   description = "KMS keys of your own that images are encrypted with; none where EBS encrypts with the key of AWS."
   type        = set(string)

@@ -7,6 +7,7 @@ module "permissions" {
   region     = var.region
   channel    = var.channel
   afterwards = var.afterwards
+  regions    = var.regions
 }
 
 resource "aws_iam_openid_connect_provider" "github" {

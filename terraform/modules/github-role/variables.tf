@@ -61,6 +61,14 @@ variable "afterwards" {
   # The module refresh-permissions validates it.
 }
 
+variable "regions" {
+  description = "Regions beside the first that refresh.toml names for the channel; none where images stay at home."
+  type        = set(string)
+  default     = []
+  nullable    = false
+  # The module refresh-permissions validates it.
+}
+
 variable "permissions_boundary_arn" {
   description = "IAM policy that bounds the role; null for none."
   type        = string

@@ -10,13 +10,15 @@ locals {
   arn     = "arn:${data.aws_partition.current.partition}"
   ec2     = "${local.arn}:ec2:${var.region}:${local.account}"
   # Images and snapshots have no account in their ARN.
-  images     = ["${local.arn}:ec2:${var.region}::image/*", "${local.arn}:ec2:${var.region}::snapshot/*"]
+  images     = flatten([for region in local.regions : ["${local.arn}:ec2:${region}::image/*", "${local.arn}:ec2:${region}::snapshot/*"]])
+  regions    = concat([var.region], sort(setsubtract(var.regions, [var.region])))
   parameters = "${local.arn}:ssm:${var.region}:${local.account}:parameter/gpunodes"
   roles      = ["${local.arn}:iam::${local.account}:role/gpunodes-*", "${local.arn}:iam::${local.account}:instance-profile/gpunodes-*"]
 
   made_by_us = { StringEquals = { "aws:ResourceTag/gpunodes" = "true" } }
   reaps      = contains(var.afterwards, "reap")
   prunes     = contains(var.afterwards, "prune")
+  copies     = length(local.regions) > 1
 
   # EC2, IAM, Auto Scaling, CloudWatch and Service Quotas know no resources for these: they read, of the whole account.
   looks = concat(
@@ -36,6 +38,7 @@ locals {
       "imagebuilder:GetContainerRecipe", "imagebuilder:GetImageRecipe", "imagebuilder:ListContainerRecipes",
       "imagebuilder:ListImageRecipes",
     ] : [],
+    local.copies ? ["ec2:GetEbsDefaultKmsKeyId"] : [],
   )
 
   statements = concat(
@@ -45,6 +48,7 @@ locals {
     local.of_images,
     local.of_sessions,
     local.of_roles,
+    [for statement in local.of_copies : statement if local.copies],
     [for statement in local.of_prune : statement if local.prunes],
     [for statement in local.of_keys : statement if length(var.image_key_arns) > 0],
   )
@@ -54,8 +58,8 @@ locals {
       {
         Sid      = "BaseImageAndChannels"
         Effect   = "Allow"
-        Action   = ["ssm:GetParameter", "ssm:GetParameterHistory", "ssm:GetParametersByPath"]
-        Resource = ["${local.arn}:ssm:${var.region}::parameter/aws/service/*", "${local.parameters}/*"]
+        Action   = ["ssm:GetParameter", "ssm:GetParameterHistory", "ssm:GetParameters", "ssm:GetParametersByPath"]
+        Resource = concat([for region in local.regions : "${local.arn}:ssm:${region}::parameter/aws/service/*"], ["${local.parameters}/*"])
       },
       {
         Sid      = "Channel"
@@ -90,7 +94,7 @@ locals {
       Sid    = "MakeWith"
       Effect = "Allow"
       Action = ["ec2:CreateSecurityGroup", "ec2:RunInstances"]
-      Resource = concat(local.images, [
+      Resource = concat(slice(local.images, 0, 2), [
         "${local.ec2}:key-pair/gpunodes-*", "${local.ec2}:network-interface/*", "${local.ec2}:subnet/*", "${local.ec2}:vpc/*",
       ])
     },
@@ -124,15 +128,20 @@ locals {
 
   of_images = [
     # Packer 1.6.6 tags images and snapshots after it made them, so there is no tag yet to tell ours by.
-    { Sid = "MakeImages", Effect = "Allow", Action = ["ec2:CreateImage", "ec2:CreateTags"], Resource = local.images },
+    {
+      Sid      = "MakeImages"
+      Effect   = "Allow"
+      Action   = concat(local.copies ? ["ec2:CopyImage"] : [], ["ec2:CreateImage", "ec2:CreateTags"])
+      Resource = local.images
+    },
     {
       Sid    = "OnlyOurImages"
       Effect = "Allow"
-      Action = [
+      Action = concat(local.prunes ? ["ec2:DisableImage"] : [], [
         "ec2:DeleteSnapshot", "ec2:DeleteTags", "ec2:DeregisterImage", "ec2:DisableImageDeprecation",
-        "ec2:DisableImageDeregistrationProtection", "ec2:EnableImage", "ec2:EnableImageDeregistrationProtection",
-        "ec2:ModifyImageAttribute", "ec2:ModifySnapshotAttribute",
-      ]
+        "ec2:DisableImageDeregistrationProtection", "ec2:EnableImage", "ec2:EnableImageDeprecation",
+        "ec2:EnableImageDeregistrationProtection", "ec2:ModifyImageAttribute", "ec2:ModifySnapshotAttribute",
+      ])
       Resource  = local.images
       Condition = local.made_by_us
     },
@@ -202,27 +211,37 @@ locals {
     { Sid = "NoOtherRole", Effect = "Deny", Action = "sts:AssumeRole", Resource = "*" },
   ]
 
-  of_prune = [
+  # Where refresh.toml names other regions: the copies there, and the parameter that names one. What was copied is ours, or the
+  # copy is tagged as soon as it is made.
+  of_copies = [
     {
-      Sid       = "Retire"
-      Effect    = "Allow"
-      Action    = ["ec2:DisableImage", "ec2:EnableImageDeprecation"]
-      Resource  = local.images
-      Condition = local.made_by_us
+      Sid    = "ChannelElsewhere"
+      Effect = "Allow"
+      Action = [
+        "ssm:AddTagsToResource", "ssm:DeleteParameter", "ssm:GetParameter", "ssm:GetParameterHistory", "ssm:GetParametersByPath",
+        "ssm:LabelParameterVersion", "ssm:PutParameter",
+      ]
+      Resource = [
+        for region in slice(local.regions, 1, length(local.regions)) :
+        "${local.arn}:ssm:${region}:${local.account}:parameter/gpunodes/${var.channel}/*"
+      ]
     },
-    # Who uses an image elsewhere; a report changes nothing.
+  ]
+
+  of_prune = [
+    # Who uses an image elsewhere; a report changes nothing, and is deleted when it was read.
     {
       Sid      = "UsageReports"
       Effect   = "Allow"
-      Action   = "ec2:CreateImageUsageReport"
-      Resource = [local.images[0], "${local.ec2}:image-usage-report/*"]
+      Action   = ["ec2:CreateImageUsageReport", "ec2:DeleteImageUsageReport"]
+      Resource = [for kind in [":image/*", "${local.account}:image-usage-report/*"] : "${local.arn}:ec2:*:${kind}"]
     },
     # Any parameter may name an image.
     {
       Sid      = "ReferencesInParameters"
       Effect   = "Allow"
       Action   = ["ssm:GetParameter", "ssm:GetParameterHistory", "ssm:GetParametersByPath"]
-      Resource = "${local.arn}:ssm:${var.region}:${local.account}:*"
+      Resource = [for region in local.regions : "${local.arn}:ssm:${region}:${local.account}:*"]
     },
   ]
 

@@ -46,6 +46,18 @@ variable "image_users" {
   }
 }
 
+variable "regions" {
+  description = "Regions beside the first that refresh.toml names for the channel; none where images stay at home."
+  type        = set(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = length(var.regions) <= 3 && alltrue([for region in var.regions : can(regex("^[a-z]{2}(-[a-z]+)+-[0-9]+$", region))])
+    error_message = "The regions must be names such as eu-west-1, three at most: a policy of IAM has no room for more."
+  }
+}
+
 variable "image_key_arns" {
   description = "KMS keys of your own that images are encrypted with; none where EBS encrypts with the key of AWS."
   type        = set(string)

@@ -28,6 +28,7 @@ module "refresh" {
   session_manager_plugin_sha256  = var.session_manager_plugin_sha256
   evidence_bucket                = var.evidence_bucket
   image_users                    = var.image_users
+  regions                        = var.regions
   image_key_arns                 = var.image_key_arns
   permissions_boundary_arn       = var.permissions_boundary_arn
   email_addresses                = var.email_addresses

@@ -112,6 +112,13 @@ variable "image_users" {
   nullable    = false
 }
 
+variable "regions" {
+  description = "Regions beside the first that refresh.toml names for the channel; none where images stay at home."
+  type        = set(string)
+  default     = []
+  nullable    = false
+}
+
 variable "image_key_arns" {
   description = "KMS keys of your own that images are encrypted with; none where EBS encrypts with the key of AWS."
   type        = set(string)

@@ -121,6 +121,31 @@ run "pruning_with_keys_of_ones_own_allows_what_they_take_and_still_fits" {
   }
 }
 
+run "copies_are_made_and_named_in_the_regions_that_were_asked_for_and_in_no_other" {
+  command = plan
+
+  variables {
+    afterwards     = ["prune", "reap"]
+    regions        = ["cn-northwest-1", "cn-central-1", "cn-east-1"]
+    image_key_arns = ["arn:aws-cn:kms:cn-north-1:123456789012:key/12345678-1234-1234-1234-123456789012"]
+  }
+
+  assert {
+    condition     = [for statement in jsondecode(output.policy).Statement : statement.Resource if statement.Sid == "ChannelElsewhere"] == [[for region in ["cn-central-1", "cn-east-1", "cn-northwest-1"] : "arn:aws-cn:ssm:${region}:123456789012:parameter/gpunodes/stable/*"]]
+    error_message = "The channel may be written there, and nothing else."
+  }
+
+  assert {
+    condition     = [for statement in jsondecode(output.policy).Statement : length(statement.Resource) if contains(flatten([statement.Action]), "ec2:CopyImage")] == [8]
+    error_message = "Images and snapshots of all regions take part in copies."
+  }
+
+  assert {
+    condition     = length(output.policy) < 8500
+    error_message = "The policy is too long."
+  }
+}
+
 run "nothing_afterwards_allows_no_lock_of_another_channel" {
   command = plan
 
@@ -142,8 +167,9 @@ run "wrong_inputs_are_refused" {
     channel        = "a/b"
     afterwards     = ["destroy"]
     image_users    = []
+    regions        = ["Ireland"]
     image_key_arns = ["alias/images"]
   }
 
-  expect_failures = [var.region, var.channel, var.afterwards, var.image_users, var.image_key_arns]
+  expect_failures = [var.region, var.channel, var.afterwards, var.image_users, var.regions, var.image_key_arns]
 }
