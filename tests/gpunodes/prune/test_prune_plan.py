@@ -204,7 +204,10 @@ def test_nothing_in_use_promoted_or_kept_ever_goes(
     entries = prune_plan.plan(Account(NOW, found, named, References(used, failed=failed)), most)
 
     gone = [entry.image for entry in entries if entry.action in {DISABLE, DEREGISTER}]
-    current = {ami_id for history in named.values() for ami_id in list(dict.fromkeys(history))[:3]}
+    usable = {each.ami_id for each in found if each.state != "failed"}  # the others are no way back
+    current = {history[0] for history in named.values() if history}
+    for history in named.values():
+        current |= set([ami_id for ami_id in dict.fromkeys(history[1:]) if ami_id in usable - {history[0]}][:2])
     assert len(entries) == len(found)
     assert all(sum(entry.action == action for entry in entries) <= most for action in (DEPRECATE, DISABLE, DEREGISTER))
     assert not gone or not failed
