@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from moto.ec2.models import ec2_backends
 from rich.console import Console
 
 from gpunodes.channel import copies, policy
@@ -19,6 +20,7 @@ from gpunodes.status import status_report
 from gpunodes.status.status import Status, status
 from tests.gpunodes.channel.test_elsewhere import WEST, World, own_key, world
 from tests.gpunodes.fakes import RecordingProgress
+from tests.gpunodes.lifecycle import moto_in_process
 
 __all__ = ["world"]
 HOME = "us-east-1"
@@ -97,6 +99,9 @@ def test_copy_of_a_promotion_that_was_killed_is_retired_once_it_is_superseded(wo
     promote_killed_while_it_copies(world, image)
     [copy] = [each["ImageId"] for each in world.images(WEST) if world.copied(each) == image]
     waiting = actions(pruned(world))[copy]
+    ec2_backends[moto_in_process.ACCOUNT][WEST].amis[copy].creation_date -= timedelta(
+        days=1
+    )  # EC2 says no more than the second
     for other in others[1:]:
         world.promote(other, (WEST,))
 
