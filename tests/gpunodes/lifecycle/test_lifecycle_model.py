@@ -26,7 +26,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from tests.gpunodes.lifecycle.account import CHANNELS, MACHINES, SOMEBODY_ELSE, Account
 from tests.gpunodes.lifecycle.api_in_process import Process, Trouble
 
-SEQUENCES = int(os.environ.get("GPUNODES_SEQUENCES", "20"))
+SEQUENCES = int(os.environ.get("GPUNODES_SEQUENCES", "10"))
 STEPS = 20
 SHRINKS = os.environ.get("GPUNODES_SHRINK", "1") == "1"
 _LONGER_THAN_A_LOCK = timedelta(hours=5)
