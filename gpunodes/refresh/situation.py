@@ -109,13 +109,14 @@ def gather(clients: Clients, planned: BakePlan, now: datetime) -> Situation:
     promoted = _promoted(clients, pointer, planned.channel, images) if pointer else None
     agent = agent_release.published(clients.target.agent_base_url) if _follows_agent(planned) else ""
     changes = _changes(promoted, planned, agent) if promoted else []
+    named = _channel_image(promoted, planned.channel) if promoted else None
     return Situation(
         now=now,
         fingerprint=planned.fingerprint,
-        promoted=_channel_image(promoted, planned.channel) if promoted else None,
+        promoted=named,
         changes=changes,
         images=[_channel_image(image, planned.channel) for image in images.values()],
-        urgency=urgency(clients, planned.channel),
+        urgency=urgency(clients, planned.channel, named.baked_at if named else None),
         agent_version=agent,
         names=_base_names(clients, planned, changes),
     )
@@ -133,21 +134,29 @@ def images_of(clients: Clients, channel: str) -> dict[str, dict[str, Any]]:
         return {image["ImageId"]: image for page in pages for image in page["Images"]}
 
 
-def urgency(clients: Clients, channel: str) -> str:
+def urgency(clients: Clients, channel: str, baked_at: datetime | None) -> str:
     """Why the channel's next image cannot wait: the parameter `/gpunodes/<channel>/urgent`; empty without one.
 
-    Whoever watches advisories writes it, and removes it.
+    Whoever watches advisories writes it. An image that was baked afterwards is the answer to it, so that a parameter
+    which nobody removes does not lead to a bake each time.
+
+    Args:
+        clients: of the target.
+        channel: such as `stable`.
+        baked_at: UTC, of the image that the channel names; None where it names none.
 
     Raises:
         AwsError: SSM refused.
     """
     with aws_errors(f"reading whether channel {channel} is urgent"):
         try:
-            return str(clients.ssm.get_parameter(Name=f"/gpunodes/{channel}/urgent")["Parameter"]["Value"]).strip()
+            found = clients.ssm.get_parameter(Name=f"/gpunodes/{channel}/urgent")["Parameter"]
         except ClientError as error:
             if error.response["Error"]["Code"] == "ParameterNotFound":
                 return ""
             raise
+    is_answered = baked_at is not None and found["LastModifiedDate"] < baked_at
+    return "" if is_answered else str(found["Value"]).strip()
 
 
 def _promoted(clients: Clients, pointer: Pointer, channel: str, images: Mapping[str, dict[str, Any]]) -> dict[str, Any]:

@@ -163,11 +163,15 @@ def test_parameter_that_names_a_foreign_image_is_one_sentence(clients: Clients, 
         situation.gather(clients, planned(RECIPE), datetime.now(UTC))
 
 
-def test_urgency_is_a_parameter_that_anybody_may_write(clients: Clients) -> None:
-    before = situation.urgency(clients, "stable")
+def test_urgency_is_a_parameter_that_anybody_may_write_and_a_later_image_is_the_answer(clients: Clients) -> None:
+    before = situation.urgency(clients, "stable", None)
     clients.ssm.put_parameter(Name="/gpunodes/stable/urgent", Value=" CVE-2026-1 \n", Type="String")
+    written_at = clients.ssm.get_parameter(Name="/gpunodes/stable/urgent")["Parameter"]["LastModifiedDate"]
+    hour = timedelta(hours=1)
 
-    assert (before, situation.urgency(clients, "stable")) == ("", "CVE-2026-1")
+    assert (before, situation.urgency(clients, "stable", None)) == ("", "CVE-2026-1")
+    assert situation.urgency(clients, "stable", written_at - hour) == "CVE-2026-1"
+    assert situation.urgency(clients, "stable", written_at + hour) == ""
 
 
 def test_image_that_the_channel_left_is_known(clients: Clients) -> None:
