@@ -16,7 +16,9 @@ from typing import Any
 import boto3
 import pytest
 
+from gpunodes import offline_target
 from gpunodes.proof.remote import Remote
+from gpunodes.target import Target
 from localaws import cloud as localaws_cloud
 from localaws.layout import HOST_LINK, Layout
 
@@ -152,6 +154,16 @@ class Cloud:
         if ids:
             self.ec2.terminate_instances(InstanceIds=ids)
         wait_until(lambda: not list(self.layout.machines.glob("i-*")), 40)
+
+
+def target() -> Target:
+    """The offline cloud as gpunodes sees it; the environment stays that of the tests."""
+    environment = dict(os.environ)
+    try:
+        return offline_target.offline_target(lambda _: None)
+    finally:
+        os.environ.clear()
+        os.environ.update(environment)
 
 
 def wait_until(condition: Callable[[], object], seconds: float, found: Callable[[], object] = lambda: "") -> None:

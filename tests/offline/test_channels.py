@@ -11,12 +11,11 @@ from typing import Any
 import boto3
 import pytest
 
-from gpunodes import offline_target
 from gpunodes.aws import Clients
 from gpunodes.channel.channel_lock import ChannelLock, LockOwner
 from gpunodes.channel.policy import POLICY_FILE
 from tests.offline.api_proxy import Refusal, before_the_api
-from tests.offline.conftest import Cloud, parse, run_invoke
+from tests.offline.conftest import Cloud, parse, run_invoke, target
 
 RETIRE_AT_ONCE = "[stable]\nunproven_after_days = 0.000001\n"
 PARAMETER = "resolve:ssm:/gpunodes/stable/ami-id"
@@ -149,7 +148,7 @@ def test_a_parameter_that_was_edited_by_hand_to_a_foreign_image_is_told_and_noth
 
 @pytest.mark.usefixtures("cloud")
 def test_the_second_of_two_schedulers_is_refused_and_the_first_keeps_its_lock() -> None:
-    clients = Clients(offline_target.offline_target(print))
+    clients = Clients(target())
     owner = LockOwner("20260101-000000-0001", "scheduler", "first")
     first = ChannelLock(clients, "nightly", owner, datetime.now(UTC) + timedelta(hours=1), print)
     first.acquire()
