@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import socket
-import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,8 +11,8 @@ from typing import Any
 import boto3
 from moto.server import DomainDispatcherApplication, create_backend_app
 
-from localaws import api
 from localaws.api import ObservedApi
+from tests.localaws import conftest
 
 
 class Clock:
@@ -31,18 +28,11 @@ class Clock:
 @contextmanager
 def served(clock: Clock) -> Iterator[str]:
     """The address of an API whose reports, recipes and parameters go by a clock."""
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)
     observed = ObservedApi(DomainDispatcherApplication(create_backend_app))
     for part in (observed._image_usage, observed._image_builder, observed._image_parameters):
         part._clock = clock
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = api.serve(observed, listener)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with conftest.served(observed) as url:
+        yield url
 
 
 class Account:

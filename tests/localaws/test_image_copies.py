@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import socket
-import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,10 +11,10 @@ import pytest
 from botocore.exceptions import ClientError
 from moto.server import DomainDispatcherApplication, create_backend_app
 
-from localaws import api
 from localaws.api import ObservedApi
 from localaws.image_copies import ImageCopies
 from localaws.image_shares import UNKNOWN_ACCOUNT
+from tests.localaws.conftest import served
 
 HOME, WEST, OFF = "us-east-1", "us-west-2", "ap-east-1"
 Client = Callable[[str, str], Any]
@@ -39,18 +36,11 @@ def clock() -> Clock:
 
 @pytest.fixture(scope="module")
 def endpoint_url(clock: Clock) -> Iterator[str]:
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)
     moto = DomainDispatcherApplication(create_backend_app)
     observed = ObservedApi(moto)
     observed._image_copies = ImageCopies(moto, observed._images.answer, clock)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = api.serve(observed, listener)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with served(observed) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

@@ -1,15 +1,14 @@
 from __future__ import annotations
 
-import socket
-import threading
 from collections.abc import Iterator
 
 import pytest
 from moto.server import DomainDispatcherApplication, create_backend_app
 
 from gpunodes.aws import Clients
-from localaws import api
+from localaws.api import ObservedApi
 from tests.gpunodes import fakes
+from tests.localaws.conftest import served
 
 
 @pytest.fixture(scope="module")
@@ -17,15 +16,9 @@ def offline_url() -> Iterator[str]:
     """The offline cloud's API, which knows disabled images and validates parameters of images late; no machines."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
-        observed = api.ObservedApi(DomainDispatcherApplication(create_backend_app))
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            server = api.serve(observed, listener)
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.port}"
-        server.shutdown()
-        thread.join()
-        server.server_close()
+        observed = ObservedApi(DomainDispatcherApplication(create_backend_app))
+        with served(observed) as url:
+            yield url
 
 
 @pytest.fixture
