@@ -44,7 +44,7 @@ def env(_context: Context) -> None:
 
 @task
 def new_base(_context: Context) -> None:
-    """Let a newer base image appear in the offline cloud, as its publisher would; `refresh-ami` then bakes from it."""
+    """Let a newer base image appear, as its publisher would; `refresh-ami` bakes from it when its policy allows."""
     with errors_as_exit_codes():
         report.console().print(f"  the base image is now {offline_target.publish_base()}")
 
