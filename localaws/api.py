@@ -13,7 +13,7 @@ from urllib.parse import parse_qs
 
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
-from localaws import image_shares, instance_connect, template_versions
+from localaws import image_shares, instance_connect, region_services, template_versions
 from localaws.base_releases import PublicParameter
 from localaws.image_aliases import ImageAliases
 from localaws.image_builder import ImageBuilder
@@ -157,7 +157,7 @@ class ObservedApi:
     def _parameter(self, environ: dict[str, Any]) -> Answer | None:
         """The answer to a call that concerns a parameter which names an image; None for any other."""
         published = self.public_parameter.answer(environ) if self.public_parameter else None
-        return published or self._image_parameters.answer(environ)
+        return published or region_services.answer(environ) or self._image_parameters.answer(environ)
 
     def _without_waiting(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Serve a request of an instance refresh: nobody waits for the machine, which other threads start."""
