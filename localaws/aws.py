@@ -6,7 +6,6 @@ import base64
 import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from functools import cache
 from typing import Any
 
 import boto3
@@ -163,15 +162,3 @@ class Account:
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
-
-
-@cache
-def regions_of(service: str) -> frozenset[str]:
-    """Where AWS has a service, as botocore's own list of endpoints says it.
-
-    Args:
-        service: as boto3 names it.
-    """
-    session = boto3.Session()
-    partitions = session.get_available_partitions()
-    return frozenset(region for each in partitions for region in session.get_available_regions(service, each))

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 from typing import Any
 
-from localaws.aws import regions_of
+from botocore.loaders import Loader
+from botocore.regions import EndpointResolver
+
 from localaws.wsgi import Answer, take_body
 
 _ROOT = "/aws/service/global-infrastructure"
@@ -33,7 +36,19 @@ def answer(environ: dict[str, Any]) -> Answer | None:
     places = {name: _PLACE.fullmatch(str(name)) for name in names}
     if not places or not all(places.values()):
         return None
-    there = [name for name, place in places.items() if place and place["region"] in regions_of(place["service"])]
+    there = [name for name, place in places.items() if place and place["region"] in _regions()]
     found = [{"Name": name, "Type": "String", "Value": name.rpartition("/")[2], "Version": 1} for name in there]
     document = {"Parameters": found, "InvalidParameters": [name for name in places if name not in there]}
     return Answer("200 OK", [("Content-Type", _JSON)], json.dumps(document).encode())
+
+
+@cache
+def _regions() -> frozenset[str]:
+    """Those that have EC2, as botocore's list of endpoints has them: whatever is served here is served in all of them.
+
+    No session is made, which would read a person's profile.
+    """
+    known = EndpointResolver(Loader().load_data("endpoints"))
+    return frozenset(
+        region for each in known.get_available_partitions() for region in known.get_available_endpoints("ec2", each)
+    )
